@@ -1,2 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-fn main() {}
+//! The one binary: arguments → one function per subcommand.
+
+fn main() -> std::process::ExitCode {
+    coregate::cli::main()
+}

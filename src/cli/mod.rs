@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The command line: one file per subcommand; this one maps arguments to them
+//! and errors to exit codes.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Exit codes of every subcommand.
+///
+/// `coregate run` alone differs: it passes the program's own code on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Yes, or done.
+    Ok = 0,
+    /// No, denied, or failed.
+    Failed = 1,
+    /// Wrong usage, or an invalid policy.
+    Usage = 2,
+    /// This kernel lacks what is needed.
+    Kernel = 3,
+}
+
+/// An error on its way to the user: the text, and the exit code it means.
+#[derive(Debug, thiserror::Error)]
+#[error("{source:#}")]
+pub struct Error {
+    exit: Exit,
+    source: anyhow::Error,
+}
+
+impl Error {
+    /// Wrong usage or an invalid policy (exit code 2).
+    pub fn usage(source: impl Into<anyhow::Error>) -> Self {
+        Self { exit: Exit::Usage, source: source.into() }
+    }
+
+    /// This kernel lacks what is needed (exit code 3).
+    pub fn kernel(source: impl Into<anyhow::Error>) -> Self {
+        Self { exit: Exit::Kernel, source: source.into() }
+    }
+}
+
+impl From<anyhow::Error> for Error {
+    fn from(source: anyhow::Error) -> Self {
+        Self { exit: Exit::Failed, source }
+    }
+}
+
+/// What a subcommand answers.
+pub type Result = std::result::Result<Exit, Error>;
+
+/// Start programs only where a whole physical core is free.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let result: Result = match args.command {};
+    let exit = result.unwrap_or_else(|error| {
+        eprintln!("coregate: {error}");
+        error.exit
+    });
+    ExitCode::from(exit as u8)
+}

@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! CPU admission control: a latency-critical program starts only where a whole
+//! physical core is free for it.
+//!
+//! Dependencies point one way: [`cli`] → daemon → {gate, report} → {policy,
+//! topology, kernel}.
+
+pub mod cli;
