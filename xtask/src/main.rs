@@ -1,2 +1,55 @@
 // SPDX-License-Identifier: GPL-2.0-only
-fn main() {}
+//! What a developer types and CI runs.
+
+#![forbid(unsafe_code)]
+
+mod apt;
+mod build;
+mod cache;
+mod command;
+mod guest;
+mod kernels;
+mod shell;
+mod userland;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Tests, demonstrates and measures coregate in guests with Debian's kernels.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Boot a guest with coregate inside and run one shell command in it
+    Guest(shell::Shell),
+    /// List the kernel series that Debian has
+    Kernels,
+}
+
+fn main() -> ExitCode {
+    match run(&Task::parse()) {
+        Ok(code) => code,
+        Err(why) => {
+            eprintln!("error: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: &Task) -> Result<ExitCode> {
+    match task {
+        Task::Guest(args) => shell::run(args).map(exit_code),
+        Task::Kernels => {
+            for offer in kernels::offers(&cache::Cache::open()?)? {
+                println!("{:6} {}", offer.series(), offer.release());
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// A status that a process can have: shells tell a signal as 128 and more.
+fn exit_code(status: i32) -> ExitCode {
+    u8::try_from(status).map_or(ExitCode::FAILURE, ExitCode::from)
+}
