@@ -3,7 +3,8 @@
 //! physical core is free for it.
 //!
 //! Dependencies point one way: [`cli`] → daemon → {gate, report} → {[`policy`],
-//! topology, kernel}.
+//! [`topology`], kernel}.
 
 pub mod cli;
 pub mod policy;
+pub mod topology;
