@@ -7,4 +7,5 @@
 
 pub mod cli;
 pub mod policy;
+pub mod policy_file;
 pub mod topology;
