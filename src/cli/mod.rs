@@ -3,6 +3,7 @@
 //! and errors to exit codes.
 
 mod check;
+mod doctor;
 mod output;
 
 use std::process::ExitCode;
@@ -74,6 +75,7 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Doctor(doctor::Args),
 }
 
 /// Runs the command line of this process.
@@ -81,6 +83,7 @@ pub fn main() -> ExitCode {
     let args = Args::parse();
     let result = match &args.command {
         Command::Check(args) => check::run(args),
+        Command::Doctor(args) => doctor::run(args),
     };
     let exit = result.unwrap_or_else(|error| {
         output::stderr(&format!("coregate: {error}"));
