@@ -2,7 +2,11 @@
 //! CPU admission control: a latency-critical program starts only where a whole
 //! physical core is free for it.
 //!
-//! Dependencies point one way: [`cli`] → daemon → {gate, report} → {policy,
-//! topology, kernel}.
+//! Dependencies point one way: [`cli`] → daemon → {gate, report} → {[`policy`],
+//! [`topology`], [`kernel`]}.
 
 pub mod cli;
+pub mod kernel;
+pub mod policy;
+pub mod policy_file;
+pub mod topology;

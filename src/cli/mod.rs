@@ -2,6 +2,10 @@
 //! The command line: one file per subcommand; this one maps arguments to them
 //! and errors to exit codes.
 
+mod check;
+mod doctor;
+mod output;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -33,18 +37,27 @@ pub struct Error {
 impl Error {
     /// Wrong usage or an invalid policy (exit code 2).
     pub fn usage(source: impl Into<anyhow::Error>) -> Self {
-        Self { exit: Exit::Usage, source: source.into() }
+        Self {
+            exit: Exit::Usage,
+            source: source.into(),
+        }
     }
 
     /// This kernel lacks what is needed (exit code 3).
     pub fn kernel(source: impl Into<anyhow::Error>) -> Self {
-        Self { exit: Exit::Kernel, source: source.into() }
+        Self {
+            exit: Exit::Kernel,
+            source: source.into(),
+        }
     }
 }
 
 impl From<anyhow::Error> for Error {
     fn from(source: anyhow::Error) -> Self {
-        Self { exit: Exit::Failed, source }
+        Self {
+            exit: Exit::Failed,
+            source,
+        }
     }
 }
 
@@ -60,14 +73,20 @@ struct Args {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Check(check::Args),
+    Doctor(doctor::Args),
+}
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    let result: Result = match args.command {};
+    let result = match &args.command {
+        Command::Check(args) => check::run(args),
+        Command::Doctor(args) => doctor::run(args),
+    };
     let exit = result.unwrap_or_else(|error| {
-        eprintln!("coregate: {error}");
+        output::stderr(&format!("coregate: {error}"));
         error.exit
     });
     ExitCode::from(exit as u8)
