@@ -6,6 +6,7 @@
 //! [`topology`], [`kernel`]}.
 
 pub mod cli;
+pub mod gate;
 pub mod kernel;
 pub mod policy;
 pub mod policy_file;

@@ -4,17 +4,18 @@
 use serde::Serialize;
 
 use super::{Btf, Facts};
+use crate::policy::words;
 
-/// Where the gate can read which cores are idle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Source {
-    /// sched_ext's idle mask of one node.
-    Node,
-    /// sched_ext's idle mask of the whole machine, cut to the node.
-    Flat,
-    /// The CPUs' own run queues: works on every kernel.
-    Runqueue,
+words! {
+    /// Where the gate can read which cores are idle.
+    pub enum Source {
+        /// sched_ext's idle mask of one node.
+        Node = "node",
+        /// sched_ext's idle mask of the whole machine, cut to the node.
+        Flat = "flat",
+        /// The CPUs' own run queues: works on every kernel.
+        Runqueue = "runqueue",
+    }
 }
 
 /// The idle source that follows from the facts.

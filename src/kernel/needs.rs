@@ -83,6 +83,12 @@ impl Need {
         self.status == Status::Missing && self.required != Required::No
     }
 
+    /// Whether the gate may not work because of this: it is missing, or that could not be
+    /// found out.
+    pub fn is_lacking(&self) -> bool {
+        matches!(self.status, Status::Missing | Status::Unknown) && self.required != Required::No
+    }
+
     fn ok(name: &'static str, title: &'static str, found: impl Into<String>) -> Self {
         let (status, required) = (Status::Ok, Required::No);
         Self {
