@@ -6,8 +6,10 @@
 //! [`topology`], [`kernel`]}.
 
 pub mod cli;
+pub mod daemon;
 pub mod gate;
 pub mod kernel;
 pub mod policy;
 pub mod policy_file;
+pub mod report;
 pub mod topology;

@@ -69,17 +69,14 @@ pub(super) fn run(args: &Args) -> Result {
     Ok(exit)
 }
 
-fn exit(needs: &[Need]) -> Exit {
-    let lacks = |need: &Need| matches!(need.status, Status::Missing | Status::Unknown);
+/// Whether the gate can work with these needs, as an exit code.
+pub(super) fn exit(needs: &[Need]) -> Exit {
     if needs
         .iter()
         .any(|need| need.blocks() && need.required == Required::Kernel)
     {
         Exit::Kernel
-    } else if needs
-        .iter()
-        .any(|need| lacks(need) && need.required != Required::No)
-    {
+    } else if needs.iter().any(Need::is_lacking) {
         Exit::Failed
     } else {
         Exit::Ok

@@ -3,8 +3,10 @@
 //! and errors to exit codes.
 
 mod check;
+mod daemon;
 mod doctor;
 mod output;
+mod status;
 
 use std::process::ExitCode;
 
@@ -75,6 +77,8 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     Check(check::Args),
+    Daemon(daemon::Args),
+    Status(status::Args),
     Doctor(doctor::Args),
 }
 
@@ -83,6 +87,8 @@ pub fn main() -> ExitCode {
     let args = Args::parse();
     let result = match &args.command {
         Command::Check(args) => check::run(args),
+        Command::Daemon(args) => daemon::run(args),
+        Command::Status(args) => status::run(args),
         Command::Doctor(args) => doctor::run(args),
     };
     let exit = result.unwrap_or_else(|error| {
