@@ -81,10 +81,12 @@ pub(crate) fn run(args: &Shell) -> Result<i32> {
     build::programs(args.no_build)?;
     let cache = Cache::open()?;
     let kernel = kernels::get(&cache, &args.kernel)?;
+    let qemu = userland::qemu(&cache)?;
     let image = image(&cache, args)?;
     drop(cache);
     let limit = Duration::from_secs(args.time_limit);
     let guest = Guest {
+        qemu,
         kernel,
         topology: args.topology.clone(),
         memory: args.memory,
@@ -105,7 +107,10 @@ pub(crate) fn run(args: &Shell) -> Result<i32> {
 fn image(cache: &Cache, args: &Shell) -> Result<Image> {
     let mut image = Image::new(&userland::busybox(cache)?, &args.command.join(" "));
     if args.demo_root {
-        userland::add_redis(cache, &mut image)?;
+        let root = userland::redis(cache)?;
+        for program in ["usr/bin/redis-server", "usr/bin/redis-cli"] {
+            image.program_of(&root, program)?;
+        }
     }
     for program in build::PROGRAMS {
         image.program(&format!("bin/{program}"), &build::program(program))?;

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use cpio::newc;
 
 use crate::command;
+use crate::userland::Root;
 
 const INIT: &str = include_str!("init.sh");
 
@@ -104,22 +105,13 @@ impl Image {
         Ok(())
     }
 
-    /// Puts `program` of the root folder `root` at its own path, with the
-    /// libraries of that root.
+    /// Puts `program` of `root` at its own path, with the libraries of that root.
     ///
     /// # Errors
     /// When its libraries cannot be found.
-    pub(crate) fn program_of(&mut self, root: &Path, program: &str) -> Result<()> {
-        let source = root.join(program);
-        self.file(program, &source, 0o755);
-        let places = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"]
-            .map(|place| root.join(place).display().to_string());
-        let listed = command::output(
-            Command::new(root.join("lib64/ld-linux-x86-64.so.2"))
-                .args(["--library-path", &places.join(":"), "--list"])
-                .arg(&source),
-        )?;
-        self.libraries(&listed);
+    pub(crate) fn program_of(&mut self, root: &Root, program: &str) -> Result<()> {
+        self.file(program, &root.path(program), 0o755);
+        self.libraries(&root.list(program)?);
         Ok(())
     }
 
