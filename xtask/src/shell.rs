@@ -107,10 +107,7 @@ pub(crate) fn run(args: &Shell) -> Result<i32> {
 fn image(cache: &Cache, args: &Shell) -> Result<Image> {
     let mut image = Image::new(&userland::busybox(cache)?, &args.command.join(" "));
     if args.demo_root {
-        let root = userland::redis(cache)?;
-        for program in ["usr/bin/redis-server", "usr/bin/redis-cli"] {
-            image.program_of(&root, program)?;
-        }
+        userland::add_redis(cache, &mut image)?;
     }
     for program in build::PROGRAMS {
         image.program(&format!("bin/{program}"), &build::program(program))?;

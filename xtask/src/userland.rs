@@ -11,6 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use crate::apt::Apt;
 use crate::cache::{self, Cache};
 use crate::command;
+use crate::guest::Image;
 
 /// Packages unpacked into a folder of their own.
 struct Set {
@@ -55,12 +56,17 @@ pub(crate) fn qemu(cache: &Cache) -> Result<Root> {
     unpacked(cache, &QEMU).map(Root)
 }
 
-/// Debian's redis and all it needs.
+/// Puts Debian's redis-server and redis-cli into `image`, with the libraries
+/// of the release that they come from.
 ///
 /// # Errors
-/// When it cannot be fetched.
-pub(crate) fn redis(cache: &Cache) -> Result<Root> {
-    unpacked(cache, &REDIS).map(Root)
+/// When they cannot be fetched.
+pub(crate) fn add_redis(cache: &Cache, image: &mut Image) -> Result<()> {
+    let root = Root(unpacked(cache, &REDIS)?);
+    for program in ["usr/bin/redis-server", "usr/bin/redis-cli"] {
+        image.program_of(&root, program)?;
+    }
+    Ok(())
 }
 
 /// A root folder whose programs run with its own libraries.
@@ -69,7 +75,7 @@ pub(crate) struct Root(PathBuf);
 
 impl Root {
     /// The path of `file` on this machine.
-    pub(crate) fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: impl AsRef<Path>) -> PathBuf {
         self.0.join(file)
     }
 

@@ -38,7 +38,7 @@ pub(crate) struct Image {
 
 enum Entry {
     Dir(u32),
-    Link(&'static str),
+    Link(String),
     Copy(PathBuf, u32),
     Text(String, u32),
 }
@@ -74,7 +74,9 @@ impl Image {
             ("var/run", "/run"),
             ("etc/mtab", "/proc/mounts"),
         ] {
-            image.entries.insert(path.to_owned(), Entry::Link(target));
+            image
+                .entries
+                .insert(path.to_owned(), Entry::Link(target.to_owned()));
         }
         image.text("init", INIT, 0o755);
         image.text("command", script, 0o755);
@@ -105,13 +107,23 @@ impl Image {
         Ok(())
     }
 
-    /// Puts `program` of `root` at its own path, with the libraries of that root.
+    /// Puts `program` of `root` at its own path, as the link it may be, with the
+    /// libraries of that root.
     ///
     /// # Errors
     /// When its libraries cannot be found.
     pub(crate) fn program_of(&mut self, root: &Root, program: &str) -> Result<()> {
-        self.file(program, &root.path(program), 0o755);
-        self.libraries(&root.list(program)?);
+        let listed = root.list(program)?;
+        let mut path = PathBuf::from(program);
+        while let Ok(target) = fs::read_link(root.path(&path)) {
+            self.add(
+                &path.display().to_string(),
+                Entry::Link(target.display().to_string()),
+            );
+            path.set_file_name(target);
+        }
+        self.file(&path.display().to_string(), &root.path(&path), 0o755);
+        self.libraries(&listed);
         Ok(())
     }
 
