@@ -33,7 +33,7 @@ pub(super) fn run(args: &Args) -> Result {
     let _lock = Lock::take()?;
     let mut storage = MaybeUninit::uninit();
     let gate = Gate::load(&mut storage, &policy, &topology).map_err(anyhow::Error::from)?;
-    Daemon::new(gate, policy, topology)?.run()?;
+    Daemon::new(gate, policy, topology).run()?;
     Ok(Exit::Ok)
 }
 

@@ -40,37 +40,27 @@ pub struct Daemon<'obj> {
 }
 
 impl<'obj> Daemon<'obj> {
-    /// Attaches the gate, which was loaded with this policy and topology.
-    ///
-    /// # Errors
-    ///
-    /// A hook was refused; then none is attached.
-    pub fn new(mut gate: Gate<'obj>, policy: Policy, topology: Topology) -> Result<Self> {
-        gate.attach()?;
-        Ok(Self {
+    /// A daemon for a gate that was loaded with this policy and topology.
+    pub fn new(gate: Gate<'obj>, policy: Policy, topology: Topology) -> Self {
+        Self {
             gate,
             policy,
             topology,
             syslog: Syslog::default(),
             emitted: 0,
             watched: io::stderr().is_terminal(),
-        })
+        }
     }
 
-    /// Serves until SIGTERM or SIGINT; then the gate is gone.
+    /// Attaches the gate and serves until SIGTERM or SIGINT; then the gate is gone.
     ///
     /// # Errors
     ///
-    /// A descriptor could not be made or waited for, or the ring buffer not be read.
+    /// A descriptor could not be made or waited for, a hook was refused (then none is
+    /// attached), or the ring buffer could not be read.
     pub fn run(mut self) -> Result<()> {
-        let mut mask = SigSet::empty();
-        mask.add(Signal::SIGTERM);
-        mask.add(Signal::SIGINT);
-        mask.thread_block().context("cannot block signals")?;
-        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-            .context("cannot make a signalfd")?;
+        let signals = signals()?;
         let control = Control::bind(Path::new(SOCKET))?;
-
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("cannot make an epoll")?;
         for (fd, token) in [
             (signals.as_fd(), SIGNALS),
@@ -81,6 +71,7 @@ impl<'obj> Daemon<'obj> {
                 .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))
                 .context("cannot watch a descriptor")?;
         }
+        self.gate.attach()?;
         self.say(Severity::LOG_NOTICE, &self.ready_line()?);
         loop {
             let mut ready = [EpollEvent::empty(); 3];
@@ -104,7 +95,7 @@ impl<'obj> Daemon<'obj> {
             .scheduler
             .map_or("none".into(), |scheduler| scheduler.ops);
         Ok(format!(
-            "ready: mode {}, generation {}, {} rules, {} hooks, scheduler {scheduler}, idle source {}",
+            "ready: mode {}, generation {}, rules {}, hooks {}, scheduler {scheduler}, idle source {}",
             status.mode,
             status.generation,
             status.rules.len(),
@@ -237,6 +228,16 @@ impl<'obj> Daemon<'obj> {
         };
         Ok(status)
     }
+}
+
+/// From here on SIGTERM and SIGINT are read, not acted on.
+fn signals() -> Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGTERM);
+    mask.add(Signal::SIGINT);
+    mask.thread_block().context("cannot block signals")?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .context("cannot make a signalfd")
 }
 
 fn source(raw: abi::source) -> Option<Source> {

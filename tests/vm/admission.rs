@@ -87,17 +87,16 @@ fn admitted_in_the_end(gate: &Gate, path: &str) -> Result<Verdict> {
 fn admits_and_denies() -> Result<()> {
     program(SERVER)?;
     program(NEIGHBOUR)?;
-    let busy = node_cpus(0)?;
-    pin(&busy)?;
+    pin(&node_cpus(0)?)?;
     {
-        let _load = Load::on(&busy)?;
+        let _load = Load::fill(0)?;
         starts(SERVER)?;
     }
     let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, ""))?;
     let verdict = admitted_in_the_end(&gate, SERVER)?;
     ensure!(verdict.number("cores_free")? >= 1 && verdict.get("verdict") == "admit");
 
-    let load = Load::on(&busy)?;
+    let load = Load::fill(0)?;
     fails(SERVER, EAGAIN)?;
     let verdict = gate.verdict()?;
     ensure!(
@@ -127,7 +126,7 @@ fn errno() -> Result<()> {
             &format!("[[rule]]\nname = \"{name}\"\nexe = \"/opt/{name}\"\nerrno = \"{name}\"\n");
     }
     let gate = gate_on_node_0(&policy)?;
-    let _load = Load::on(&node_cpus(0)?)?;
+    let _load = Load::fill(0)?;
     for (name, errno) in rules {
         fails(&format!("/opt/{name}"), errno)?;
         ensure!(gate.verdict()?.get("errno") == name);
@@ -143,7 +142,7 @@ fn node() -> Result<()> {
     let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, ""))?;
     for full in [0, 1] {
         let empty = 1 - full;
-        let _load = Load::on(&node_cpus(full)?)?;
+        let _load = Load::fill(full)?;
         pin(&node_cpus(full)?)?;
         fails(SERVER, EAGAIN)?;
         let verdict = gate.verdict()?;
@@ -162,7 +161,7 @@ fn by_path() -> Result<()> {
         std::io::ErrorKind::AlreadyExists => Ok(()),
         _ => Err(error),
     })?;
-    let _load = Load::on(&node_cpus(0)?)?;
+    let _load = Load::fill(0)?;
     pin(&node_cpus(0)?)?;
     starts(SCRIPT)?;
     let gate = gate_on_node_0(&Gate::policy("enforce", SCRIPT, ""))?;
@@ -184,7 +183,7 @@ fn by_path() -> Result<()> {
 fn user() -> Result<()> {
     program(SERVER)?;
     let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, &format!("user = {USER}")))?;
-    let _load = Load::on(&node_cpus(0)?)?;
+    let _load = Load::fill(0)?;
     starts(SERVER)?;
     let mut as_user = launch::command(SERVER);
     as_user.uid(USER);
@@ -205,7 +204,7 @@ fn first_rule() -> Result<()> {
         + &rule("all", "")
         + &rule("never", "user = 0\nerrno = \"EPERM\"");
     let gate = gate_on_node_0(&policy)?;
-    let _load = Load::on(&node_cpus(0)?)?;
+    let _load = Load::fill(0)?;
     fails(SERVER, EAGAIN)?;
     ensure!(gate.verdict()?.get("rule") == "all");
     ensure!(launch(command(SERVER).uid(USER))? == Some(EBUSY));
@@ -216,7 +215,7 @@ fn first_rule() -> Result<()> {
 fn log_only() -> Result<()> {
     program(SERVER)?;
     let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, "action = \"log\""))?;
-    let _load = Load::on(&node_cpus(0)?)?;
+    let _load = Load::fill(0)?;
     starts(SERVER)?;
     let verdict = gate.verdict()?;
     ensure!(

@@ -12,9 +12,10 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::gate::{COREGATE, Gate};
+use crate::admission::gate_on_node_0;
+use crate::gate::{COREGATE, Gate, LOAD_TIME};
 use crate::launch::{USER, fails, program, starts};
-use crate::machine::{Load, cpus, wait_for};
+use crate::machine::{Load, node_cpus, pin, wait_for};
 use crate::{NUMA, Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -77,8 +78,8 @@ fn end_of(command: &mut Command) -> Result<(Option<i32>, String)> {
 fn second() -> Result<()> {
     program(SERVER)?;
     fs::write(POLICY, Gate::policy("observe", SERVER, ""))?;
-    let _load = Load::on(&cpus()?)?;
-    let gate = Gate::start(&Gate::policy("enforce", SERVER, ""))?;
+    let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, ""))?;
+    let _load = Load::fill(0)?;
     let (code, said) = end_of(&mut daemon())?;
     ensure!(
         code == Some(1) && said.contains("another coregate daemon is running"),
@@ -114,7 +115,8 @@ impl Drop for Mount {
 
 fn refused() -> Result<()> {
     program(SERVER)?;
-    let _load = Load::on(&cpus()?)?;
+    pin(&node_cpus(0)?)?;
+    let _load = Load::fill(0)?;
     let good = Gate::policy("enforce", SERVER, "");
     let refuses = |command: &mut Command, code: i32, words: &[&str]| -> Result<()> {
         let (found, said) = end_of(command)?;
@@ -145,7 +147,7 @@ fn refused() -> Result<()> {
         fs::write("/sys/kernel/security/lsm", "lockdown,capability,yama")?;
         refuses(&mut daemon(), 3, &["lsm=lockdown,capability,yama,bpf"])?;
     }
-    let gate = Gate::start(&good)?;
+    let gate = gate_on_node_0(&good)?;
     fails(SERVER, EAGAIN)?;
     gate.stop()
 }
@@ -153,11 +155,12 @@ fn refused() -> Result<()> {
 fn ends() -> Result<()> {
     program(SERVER)?;
     fs::write(POLICY, Gate::policy("enforce", SERVER, ""))?;
-    let _load = Load::on(&cpus()?)?;
+    pin(&node_cpus(0)?)?;
+    let _load = Load::fill(0)?;
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL] {
         starts(SERVER)?;
         let mut child = daemon().stderr(Stdio::null()).spawn()?;
-        wait_for("the gate denies", Duration::from_secs(60), || {
+        wait_for("the gate denies", LOAD_TIME, || {
             fails(SERVER, EAGAIN).is_ok()
         })?;
         kill(Pid::from_raw(child.id() as i32), signal)?;
@@ -208,8 +211,9 @@ impl Drop for Syslogd {
 
 fn syslog() -> Result<()> {
     program(SERVER)?;
-    let gate = Gate::start(&Gate::policy("enforce", SERVER, ""))?;
-    let _load = Load::on(&cpus()?)?;
+    let mut gate = gate_on_node_0(&Gate::policy("enforce", SERVER, ""))?;
+    gate.leave_the_log()?;
+    let _load = Load::fill(0)?;
     let lines = |count: usize| {
         wait_for(
             "the denials are in the log",
@@ -244,8 +248,8 @@ fn syslog() -> Result<()> {
 /// The daemon is stopped while more launches are judged than the ring buffer holds.
 fn full() -> Result<()> {
     program(SERVER)?;
-    let gate = Gate::start(&Gate::policy("enforce", SERVER, ""))?;
-    let _load = Load::on(&cpus()?)?;
+    let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, ""))?;
+    let _load = Load::fill(0)?;
     gate.signal(Signal::SIGSTOP)?;
     let launches = 4000;
     for _ in 0..launches {

@@ -158,7 +158,7 @@ fn affinity() -> Result<()> {
 }
 
 /// Swaps schedulers under four exec loops and a fork loop.
-fn swap_under_storm() -> Result<Ends> {
+fn swap_under_storm(swaps: usize) -> Result<Ends> {
     let mut log = KernelLog::from_now()?;
     let stop = AtomicBool::new(false);
     let launches = AtomicU64::new(0);
@@ -177,7 +177,7 @@ fn swap_under_storm() -> Result<Ends> {
                 let _ = std::thread::spawn(|| ()).join();
             }
         });
-        let swapped = (0..SWAPS).try_for_each(|swap| {
+        let swapped = (0..swaps).try_for_each(|swap| {
             let before = launches.load(Ordering::Relaxed);
             let scheduler = Scheduler::load(Tracking::ALL[swap % 3]);
             std::thread::sleep(Duration::from_millis(100));
@@ -198,7 +198,7 @@ fn swap_under_storm() -> Result<Ends> {
 fn no_harm() -> Result<()> {
     program(SERVER)?;
     let gate = Gate::start(&Gate::policy("observe", SERVER, ""))?;
-    let ends = swap_under_storm()?;
+    let ends = swap_under_storm(SWAPS)?;
     let launches = gate.status()?["rules"][0]["launches"].as_u64().unwrap_or(0);
     ensure!(
         ends.harmed.is_empty(),
@@ -235,7 +235,7 @@ fn harm() -> Result<()> {
         .cores
         .update(&[0; 4], &bytes(&core), MapFlags::ANY)?;
     let _link = skel.progs.unguarded_exec.attach_lsm()?;
-    let ends = swap_under_storm()?;
+    let ends = swap_under_storm(Tracking::ALL.len())?;
     ensure!(
         !ends.harmed.is_empty(),
         "no scheduler was harmed without the guard: {ends:?}"

@@ -116,6 +116,13 @@ impl Load {
         Self::with(cpus, || ())
     }
 
+    /// No core of the node is free: one thread spins on each of them. The siblings are left
+    /// to the launches, which would crawl otherwise.
+    pub(crate) fn fill(node: u32) -> Result<Self> {
+        let leaders: Vec<u32> = node_cores(node)?.iter().map(|core| core.cpus[0]).collect();
+        Self::on(&leaders)
+    }
+
     /// One thread on each of these CPUs that is busy and idle in turns of up to `most`.
     pub(crate) fn bursts(cpus: &[u32], most: Duration) -> Result<Self> {
         let seed = std::sync::atomic::AtomicU64::new(1);

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapMut};
 
@@ -41,7 +41,7 @@ pub(crate) struct Scheduler {
 }
 
 impl Scheduler {
-    /// Loads one, and waits until it is in force.
+    /// Loads one; it is in force then.
     pub(crate) fn load(tracking: Tracking) -> Result<Self> {
         // The link keeps the scheduler, so the object need not outlive this function.
         let mut storage = MaybeUninit::uninit();
@@ -55,9 +55,8 @@ impl Scheduler {
         let link = map
             .attach_struct_ops()
             .context("cannot attach a scheduler")?;
-        wait_for("the scheduler is enabled", Duration::from_secs(20), || {
-            state() == "enabled"
-        })?;
+        // Attaching ends when the scheduler is in force, so one that is not was ejected.
+        ensure!(state() == "enabled", "the scheduler is {}", state());
         Ok(Self { _link: link })
     }
 }

@@ -4,6 +4,7 @@
 #![allow(
     missing_docs,
     unreachable_pub,
+    unused_imports,
     dead_code,
     clippy::all,
     clippy::restriction

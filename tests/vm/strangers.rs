@@ -13,7 +13,7 @@ use nix::libc::{self, EAGAIN, EXDEV};
 use crate::admission::gate_on_node_0;
 use crate::gate::Gate;
 use crate::launch::{command, fails, launch, program, script, starts};
-use crate::machine::{Load, cpus, node_cpus, pin, wait_for};
+use crate::machine::{Load, node_cpus, pin, wait_for};
 use crate::skel::denier::DenierSkelBuilder;
 use crate::{NUMA, Needs, Test};
 
@@ -74,9 +74,12 @@ fn strangers() -> Result<()> {
     ];
     program(SERVER)?;
     others.iter().try_for_each(|path| program(path))?;
-    let _load = Load::on(&cpus()?)?;
+    pin(&node_cpus(0)?)?;
+    let load = Load::fill(0)?;
     starts(SERVER)?;
-    let gate = Gate::start(&Gate::policy("enforce", SERVER, ""))?;
+    drop(load);
+    let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, ""))?;
+    let _load = Load::fill(0)?;
     fails(SERVER, EAGAIN)?;
     others.iter().try_for_each(|path| starts(path))?;
     for _ in 0..200 {
@@ -100,8 +103,8 @@ fn helpers() -> Result<()> {
     fs::write(HELPER, format!("#!/bin/sh\n: >{DONE}\n"))?;
     let before = fs::read_to_string(SETTING)?;
     fs::write(SETTING, HELPER)?;
-    let _load = Load::on(&cpus()?)?;
-    let gate = Gate::start(&Gate::policy("enforce", HELPER, ""))?;
+    let gate = gate_on_node_0(&Gate::policy("enforce", HELPER, ""))?;
+    let _load = (Load::fill(0)?, Load::fill(1)?);
     fails(HELPER, EAGAIN)?;
     // A protocol family that nobody has: the kernel asks for its module.
     // SAFETY: socket(2) takes no pointers; the answer is an error, so nothing is left open.
@@ -123,8 +126,8 @@ fn pid_1() -> Result<()> {
         AGAIN,
         format!("#!/bin/sh\n[ $$ = 1 ] && : >{DONE}\nexec /bin/sh /init --again\n"),
     )?;
-    let _load = Load::on(&cpus()?)?;
-    let gate = Gate::start(&Gate::policy("enforce", AGAIN, ""))?;
+    let gate = gate_on_node_0(&Gate::policy("enforce", AGAIN, ""))?;
+    let _load = (Load::fill(0)?, Load::fill(1)?);
     fails(AGAIN, EAGAIN)?;
     nix::sys::signal::kill(
         nix::unistd::Pid::from_raw(1),
@@ -141,7 +144,7 @@ fn check() -> Result<()> {
     const AT_EXECVE_CHECK: i32 = 0x10000;
     program(SERVER)?;
     let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, ""))?;
-    let _load = Load::on(&node_cpus(0)?)?;
+    let _load = Load::fill(0)?;
     fails(SERVER, EAGAIN)?;
     let path = CString::new(SERVER)?;
     let none: [*const libc::c_char; 1] = [std::ptr::null()];
@@ -200,7 +203,7 @@ fn other_lsm() -> Result<()> {
             "{counted:?}, gate first: {gate_first}"
         );
         {
-            let _load = Load::on(&node_cpus(0)?)?;
+            let _load = Load::fill(0)?;
             let expected = if gate_first { EAGAIN } else { EXDEV };
             ensure!(
                 launch(&mut theirs)? == Some(expected),
@@ -222,7 +225,7 @@ fn other_lsm() -> Result<()> {
 fn observe() -> Result<()> {
     program(SERVER)?;
     let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, ""))?;
-    let load = Load::on(&node_cpus(0)?)?;
+    let load = Load::fill(0)?;
     fails(SERVER, EAGAIN)?;
     gate.stop()?;
     let gate = gate_on_node_0(&Gate::policy("observe", SERVER, ""))?;
