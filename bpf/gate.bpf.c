@@ -43,10 +43,14 @@ struct judgement {
 	__u32 node;
 };
 
-/* Those that are never denied, whatever a rule says. */
+/*
+ * Those that are never denied, whatever a rule says: threads of the kernel, its helpers such
+ * as modprobe, which have no memory of their own before their exec (kernel/umh.c), PID 1.
+ */
 static __always_inline bool is_stranger(const struct task_struct *task)
 {
-	return task->flags & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER) || task->tgid == 1;
+	return task->flags & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER) || !task->mm ||
+	       task->tgid == 1;
 }
 
 static __always_inline enum effect effect_of(enum verdict verdict, const struct rule *rule)

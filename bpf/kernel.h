@@ -39,9 +39,12 @@ struct cpumask {
 	unsigned long bits[1];
 };
 
+struct mm_struct;
+
 struct task_struct {
 	unsigned int flags;
 	int tgid;
+	struct mm_struct *mm;
 	const struct cred *cred;
 	/*
 	 * Not cpus_ptr: that points to the one present CPU for a task that was

@@ -121,11 +121,9 @@ impl<'obj> Oracle<'obj> {
                     self.on_their_way.remove(&record.pid);
                     self.running[record.cpu as usize] = Some(record.pid);
                 }
-                WAKE => {
-                    // Who runs already is not on its way.
-                    if !self.running.contains(&Some(record.pid)) {
-                        self.on_their_way.insert(record.pid);
-                    }
+                // Who runs already is not on its way.
+                WAKE if !self.running.contains(&Some(record.pid)) => {
+                    self.on_their_way.insert(record.pid);
                 }
                 ENTER if record.pid == pid => open = Some(Window::new(cores.len())),
                 LEAVE if record.pid == pid => {
