@@ -99,6 +99,7 @@ pub(super) fn listed(text: &str) -> Vec<String> {
 /// `should panic`, which the header of its failure lacks.
 fn test_line(line: &str) -> Option<(&str, &str)> {
     let (name, rest) = line.strip_prefix("test ")?.split_once(" ...")?;
+    let name = name.trim_end();
     let name = name.strip_suffix(" - should panic").unwrap_or(name);
     Some((name, rest))
 }
@@ -143,9 +144,9 @@ mod tests {
 
     #[test]
     fn a_test_that_hangs_is_named() {
-        let (reader, ended) = read("test a ... ok\ntest b ... ");
+        let (reader, ended) = read("test a   ... ok\ntest bb ... ");
         assert_eq!(ended.len(), 1);
-        assert_eq!(reader.unfinished(), Some("b"));
+        assert_eq!(reader.unfinished(), Some("bb"));
     }
 
     #[test]
