@@ -2,7 +2,9 @@
 //! CPU admission control: a latency-critical program starts only where a whole
 //! physical core is free for it.
 //!
-//! Dependencies point one way: [`cli`] → daemon → {gate, report} → {policy,
-//! topology, kernel}.
+//! Dependencies point one way: [`cli`] → daemon → {gate, report} → {[`policy`],
+//! [`topology`], kernel}.
 
 pub mod cli;
+pub mod policy;
+pub mod topology;

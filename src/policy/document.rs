@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! From TOML to values of the right type, with the place of each: what is
+//! known of keys and types, and nothing of what they mean.
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::Word;
+use super::diagnostic::Report;
+
+/// The keys of `[gate]`.
+pub const GATE_KEYS: &[&str] = &["mode", "on_unknown"];
+
+/// The keys of a `[[rule]]`.
+pub const RULE_KEYS: &[&str] = &["name", "exe", "user", "cores", "action", "errno"];
+
+/// The sections of a policy.
+const SECTIONS: &[&str] = &["gate", "rule"];
+
+/// How alike two words must be, from 0 to 1, for one to be offered for the
+/// other: at 0.75 "corse" finds "cores", and "colour" finds nothing.
+const NEAR: f64 = 0.75;
+
+/// A value of the document, and its place in bytes.
+pub(super) type Value<'d> = Spanned<DeValue<'d>>;
+
+/// One `[gate]` or `[[rule]]`.
+#[derive(Clone)]
+pub(super) struct Section<'d> {
+    /// As the policy writes it: `[gate]` or `[[rule]]`.
+    pub(super) title: &'static str,
+    /// The place of the header.
+    pub(super) at: Range<usize>,
+    table: &'d DeTable<'d>,
+}
+
+impl<'d> Section<'d> {
+    pub(super) fn get(&self, key: &str) -> Option<&'d Value<'d>> {
+        self.table.get(key)
+    }
+
+    fn refuse_unknown_keys(&self, known: &[&str], report: &mut Report<'_>) {
+        for key in self.table.keys() {
+            let name = key.get_ref();
+            if !known.contains(&name.as_ref()) {
+                let message = format!("unknown key `{name}` in {}", self.title);
+                let others = format!("the keys here are {}", known.join(", "));
+                report.error(key.span(), message, near_key(name, known, &others));
+            }
+        }
+    }
+}
+
+/// Parses `text`. `None`: it is not TOML, and the report says where.
+pub(super) fn parse<'d>(text: &'d str, report: &mut Report<'_>) -> Option<DeTable<'d>> {
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let not_toml = !errors.is_empty();
+    for error in errors {
+        let at = error.span().unwrap_or(text.len()..text.len());
+        let hint = match error.message() {
+            "duplicate key" => "a key stands once in a section, and a section once in a file",
+            _ => "strings stand in quotes, numbers do not; one `key = value` a line",
+        };
+        report.error(at, format!("not valid TOML: {}", error.message()), hint);
+    }
+    (!not_toml).then(|| document.into_inner())
+}
+
+/// The `[gate]` section, if there is one, and all rules, in file order.
+pub(super) fn sections<'d>(
+    document: &'d DeTable<'d>,
+    report: &mut Report<'_>,
+) -> (Option<Section<'d>>, Vec<Section<'d>>) {
+    let mut gate = None;
+    let mut rules = Vec::new();
+    for (key, value) in document {
+        match key.get_ref().as_ref() {
+            "gate" => gate = table(value, "[gate]", report),
+            "rule" => rules = rule_tables(key.span(), value, report),
+            other => {
+                let hint = near_key(other, SECTIONS, "a policy has [gate] and [[rule]] sections");
+                report.error(key.span(), format!("unknown key `{other}`"), hint);
+            }
+        }
+    }
+    if let Some(gate) = &gate {
+        gate.refuse_unknown_keys(GATE_KEYS, report);
+    }
+    for rule in &rules {
+        rule.refuse_unknown_keys(RULE_KEYS, report);
+    }
+    (gate, rules)
+}
+
+fn table<'d>(
+    value: &'d Value<'d>,
+    title: &'static str,
+    report: &mut Report<'_>,
+) -> Option<Section<'d>> {
+    let DeValue::Table(table) = value.get_ref() else {
+        let is = article(value);
+        let hint = format!("write the line {title}, and below it one key = value a line");
+        report.error(
+            value.span(),
+            format!("{title} is a section, and this is {is}"),
+            hint,
+        );
+        return None;
+    };
+    Some(Section {
+        title,
+        at: value.span(),
+        table,
+    })
+}
+
+fn rule_tables<'d>(
+    key: Range<usize>,
+    value: &'d Value<'d>,
+    report: &mut Report<'_>,
+) -> Vec<Section<'d>> {
+    let DeValue::Array(rules) = value.get_ref() else {
+        let message = format!("rules are a list, and this is {}", article(value));
+        report.error(
+            key,
+            message,
+            "write each rule's header with two brackets: [[rule]]",
+        );
+        return Vec::new();
+    };
+    rules
+        .iter()
+        .filter_map(|rule| table(rule, "[[rule]]", report))
+        .collect()
+}
+
+/// The string that `value` is. `None`: it is none, and the report says so,
+/// with `hint` on what to write.
+pub(super) fn string<'d>(
+    key: &str,
+    value: &'d Value<'d>,
+    hint: &str,
+    report: &mut Report<'_>,
+) -> Option<&'d str> {
+    let string = value.get_ref().as_str();
+    if string.is_none() {
+        let message = format!("`{key}` needs a string, and this is {}", article(value));
+        report.error(value.span(), message, hint);
+    }
+    string
+}
+
+/// The whole number that `value` is. `None`: it is none, or has more than 127
+/// bits, and the report says so.
+pub(super) fn integer(key: &str, value: &Value<'_>, report: &mut Report<'_>) -> Option<i128> {
+    let DeValue::Integer(number) = value.get_ref() else {
+        let message = format!(
+            "`{key}` needs a whole number, and this is {}",
+            article(value)
+        );
+        report.error(
+            value.span(),
+            message,
+            format!("write a number without quotes: {key} = 1"),
+        );
+        return None;
+    };
+    let parsed = i128::from_str_radix(number.as_str(), number.radix()).ok();
+    if parsed.is_none() {
+        report.error(
+            value.span(),
+            format!("`{key}` is too large"),
+            "write a smaller number",
+        );
+    }
+    parsed
+}
+
+/// The word that `value` is; the default if it is not there or wrong, and in
+/// that case the report says so.
+pub(super) fn word<T: Word + Default>(
+    section: &Section<'_>,
+    key: &str,
+    report: &mut Report<'_>,
+) -> T {
+    let Some(value) = section.get(key) else {
+        return T::default();
+    };
+    let words: Vec<_> = T::ALL.iter().map(|value| value.word()).collect();
+    let choice = format!("`{key}` is {}", any_of(&words));
+    let Some(given) = string(key, value, &choice, report) else {
+        return T::default();
+    };
+    T::from_word(given).unwrap_or_else(|| {
+        let hint = match nearest(given, &words) {
+            Some(near) => format!("did you mean \"{near}\"? {choice}"),
+            None => choice,
+        };
+        report.error(value.span(), format!("`{key}` cannot be {given:?}"), hint);
+        T::default()
+    })
+}
+
+/// What to say about a key that is not among `known`: where it belongs, which
+/// of them it is like, or else `others`.
+fn near_key(key: &str, known: &[&str], others: &str) -> String {
+    let home = [("[gate]", GATE_KEYS), ("a [[rule]]", RULE_KEYS)]
+        .into_iter()
+        .find(|(_, keys)| keys.contains(&key));
+    if let Some((home, _)) = home {
+        return format!("`{key}` is a key of {home}: move it there");
+    }
+    match nearest(key, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => others.into(),
+    }
+}
+
+/// The candidate that is most like `word`, if one is near enough.
+fn nearest<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
+    let word = word.to_lowercase();
+    candidates
+        .iter()
+        .map(|candidate| {
+            (
+                strsim::jaro_winkler(&word, &candidate.to_lowercase()),
+                *candidate,
+            )
+        })
+        .filter(|(likeness, _)| *likeness >= NEAR)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+/// `"a", "b" or "c"`.
+fn any_of(words: &[&str]) -> String {
+    let quoted = words
+        .iter()
+        .map(|word| format!("\"{word}\""))
+        .collect::<Vec<_>>()
+        .join(", ");
+    match quoted.rsplit_once(", ") {
+        Some((head, last)) => format!("{head} or {last}"),
+        None => quoted,
+    }
+}
+
+/// What a value is, in words, with its article.
+fn article(value: &Value<'_>) -> &'static str {
+    match value.get_ref() {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(_) => "true or false",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a section",
+    }
+}

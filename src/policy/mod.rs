@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The policy: TOML → validated model → verdict of the reference evaluator.
+//!
+//! Nothing here reads a file, asks the system or knows of BPF, so the same
+//! code answers in `check` and in the daemon, and on any machine.
+
+#![forbid(unsafe_code)]
+
+mod diagnostic;
+mod document;
+mod evaluate;
+mod model;
+mod rule;
+mod words;
+
+pub use diagnostic::{Diagnostic, Errors};
+pub use document::{GATE_KEYS, RULE_KEYS};
+pub use evaluate::{Decision, Effect, Idle, Launch, Verdict, evaluate, verdict};
+pub use model::{
+    Action, Errno, MAX_EXE, MAX_NAME, MAX_RULES, Mode, OnUnknown, Origin, Policy, Rule, User,
+};
+pub use words::Word;
+
+use diagnostic::Report;
+use document::{Section, word};
+
+/// What a policy must know of the machine that it is for.
+pub trait Host {
+    /// The number of the user `name`, or `None` if there is no such user.
+    ///
+    /// # Errors
+    ///
+    /// Why the lookup itself failed, in words: then it is not known whether
+    /// there is such a user.
+    fn uid(&self, name: &str) -> Result<Option<u32>, String>;
+
+    /// The cores of the node that has the most, or `None` if the topology
+    /// could not be read; then `cores` has no upper limit.
+    fn largest_node(&self) -> Option<u32>;
+}
+
+/// Reads the policy `text`; `file` is what messages and origins call it.
+///
+/// # Errors
+///
+/// All mistakes that could be found at once. If the text is not TOML, only
+/// those that make it so.
+pub fn parse(file: &str, text: &str, host: &dyn Host) -> Result<Policy, Errors> {
+    let mut report = Report::new(file, text);
+    let Some(document) = document::parse(text, &mut report) else {
+        return report.finish(Policy::default());
+    };
+    let (gate, sections) = document::sections(&document, &mut report);
+    let mode = gate
+        .as_ref()
+        .map_or_else(Mode::default, |gate| word(gate, "mode", &mut report));
+    let on_unknown = gate.as_ref().map_or_else(OnUnknown::default, |gate| {
+        word(gate, "on_unknown", &mut report)
+    });
+    let rules = rules(&sections, host, &mut report);
+    report.finish(Policy {
+        mode,
+        on_unknown,
+        rules,
+    })
+}
+
+fn rules(sections: &[Section<'_>], host: &dyn Host, report: &mut Report<'_>) -> Vec<Rule> {
+    if let Some(first_too_many) = sections.get(MAX_RULES) {
+        let message = format!(
+            "{} rules, and the gate's maps hold {MAX_RULES}",
+            sections.len()
+        );
+        let surplus = sections.len() - MAX_RULES;
+        let s = if surplus == 1 { "" } else { "s" };
+        let hint = format!("remove {surplus} rule{s}; this is the first that does not fit");
+        report.error(first_too_many.at.clone(), message, hint);
+    }
+    let mut names = rule::Names::new();
+    sections
+        .iter()
+        .take(MAX_RULES)
+        .filter_map(|section| rule::rule(section, host, &mut names, report))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

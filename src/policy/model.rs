@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The validated policy: whoever holds one need not check it again.
+
+use std::sync::Arc;
+
+use super::words::words;
+
+/// The most rules a policy may have. The maps of the gate are sized for it.
+pub const MAX_RULES: usize = 16_384;
+
+/// The longest `exe`, in bytes. The gate's key for a path is 256 bytes with
+/// the NUL that ends it.
+pub const MAX_EXE: usize = 255;
+
+/// The longest rule name, in bytes. It stands in every event of the rule.
+pub const MAX_NAME: usize = 63;
+
+words! {
+    /// What the gate does with a verdict that is not `admit`.
+    #[derive(Default)]
+    pub enum Mode {
+        /// Say what would be denied, deny nothing. The default: a policy that
+        /// does not name its mode must not stop anything.
+        #[default]
+        Observe = "observe",
+        /// Deny.
+        Enforce = "enforce",
+    }
+}
+
+words! {
+    /// What the verdict `unknown` means for the launch.
+    #[derive(Default)]
+    pub enum OnUnknown {
+        /// Let it start.
+        #[default]
+        Admit = "admit",
+        /// Treat it as a launch for which no core is free.
+        Deny = "deny",
+    }
+}
+
+words! {
+    /// What a rule does with a launch for which too few cores are free.
+    #[derive(Default)]
+    pub enum Action {
+        /// Let it fail with the rule's errno, if the mode is `enforce`.
+        #[default]
+        Deny = "deny",
+        /// Let it start, and log it.
+        Log = "log",
+    }
+}
+
+words! {
+    /// The error that a denied launch gets.
+    ///
+    /// `EACCES` and `ENOEXEC` are missing on purpose: programs do not take
+    /// them for a refusal. After `EACCES` `execvp(3)` searches on through
+    /// `PATH`; after `ENOEXEC` it runs the file as a shell script.
+    #[derive(Default)]
+    pub enum Errno {
+        /// Try again later. The default.
+        #[default]
+        Eagain = "EAGAIN",
+        /// Device or resource busy.
+        Ebusy = "EBUSY",
+        /// Operation not permitted.
+        Eperm = "EPERM",
+    }
+}
+
+impl Errno {
+    /// The number of this error on this architecture: positive, as in
+    /// `errno(3)`.
+    pub const fn number(self) -> i32 {
+        match self {
+            Self::Eagain => nix::errno::Errno::EAGAIN as i32,
+            Self::Ebusy => nix::errno::Errno::EBUSY as i32,
+            Self::Eperm => nix::errno::Errno::EPERM as i32,
+        }
+    }
+}
+
+/// A whole policy. Its rules are in file order, and the first that matches
+/// decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether denials take effect.
+    pub mode: Mode,
+    /// What happens to a launch when idleness cannot be known.
+    pub on_unknown: OnUnknown,
+    /// At most [`MAX_RULES`]; their names differ.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule: whom it matches, what the launch needs, what happens otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// 1 to [`MAX_NAME`] bytes out of `[A-Za-z0-9._-]`.
+    pub name: String,
+    /// The resolved path of the program: absolute, 2 to [`MAX_EXE`] bytes, no
+    /// NUL, no empty, `.` or `..` component.
+    pub exe: String,
+    /// The launching user; `None` matches every user.
+    pub user: Option<User>,
+    /// The free cores that the launch needs: at least 1, and no more than the
+    /// largest node has.
+    pub cores: u32,
+    /// What happens when they are not there.
+    pub action: Action,
+    /// With which error a launch is denied.
+    pub errno: Errno,
+    /// Where the rule stands.
+    pub origin: Origin,
+}
+
+impl Rule {
+    /// The cores that a rule needs when it does not say.
+    pub const DEFAULT_CORES: u32 = 1;
+}
+
+/// The user of a rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// The user's number in the initial user namespace; never `u32::MAX`,
+    /// which the kernel reads as "no user".
+    pub uid: u32,
+    /// The name, if the policy gave one.
+    pub name: Option<String>,
+}
+
+/// Where a rule stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The file, as it was named to the parser.
+    pub file: Arc<str>,
+    /// The line of the `[[rule]]` header, from 1.
+    pub line: usize,
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+/// As `file:line`, the way every report names a rule's place.
+impl serde::Serialize for Origin {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! One `[[rule]]`: from values of the right type to a rule that can be
+//! applied on this host.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use toml::de::DeValue;
+
+use super::diagnostic::Report;
+use super::document::{Section, Value, integer, string, word};
+use super::{Action, Errno, Host, MAX_EXE, MAX_NAME, Origin, Rule, User};
+
+/// The errors that a policy must not name, and why.
+const FORBIDDEN_ERRNO: &[(&str, &str)] = &[
+    (
+        "EACCES",
+        "execvp(3) then searches on through PATH and may start another program",
+    ),
+    (
+        "ENOEXEC",
+        "execvp(3) and shells then run the file as a shell script",
+    ),
+];
+
+/// The names that rules have so far, and the line of each.
+pub(super) type Names = HashMap<String, usize>;
+
+/// Reads one rule. `None`: the rule is wrong, and the report says how.
+pub(super) fn rule(
+    section: &Section<'_>,
+    host: &dyn Host,
+    names: &mut Names,
+    report: &mut Report<'_>,
+) -> Option<Rule> {
+    let line = report.line(section.at.start);
+    let name = name(section, names, report);
+    let exe = exe(section, report);
+    let user = match section.get("user") {
+        Some(value) => user(value, host, report).map(Some),
+        None => Some(None),
+    };
+    let cores = match section.get("cores") {
+        Some(value) => cores(value, host, report),
+        None => Some(Rule::DEFAULT_CORES),
+    };
+    let action: Action = word(section, "action", report);
+    let errno = errno(section, report);
+    Some(Rule {
+        name: name?,
+        exe: exe?,
+        user: user?,
+        cores: cores?,
+        action,
+        errno,
+        origin: Origin {
+            file: report.file().clone(),
+            line,
+        },
+    })
+}
+
+fn name(section: &Section<'_>, names: &mut Names, report: &mut Report<'_>) -> Option<String> {
+    let hint = "add a name, such as name = \"cache\": events and status call the rule by it";
+    let value = required(section, "name", hint, report)?;
+    let name = string(
+        "name",
+        value,
+        "write it in quotes: name = \"cache\"",
+        report,
+    )?;
+    let foreign = name
+        .chars()
+        .find(|c| !c.is_ascii_alphanumeric() && !"._-".contains(*c));
+    if let Some(foreign) = foreign {
+        let message = format!("the rule name {name:?} has the character {foreign:?}");
+        report.error(
+            value.span(),
+            message,
+            "use letters, digits, '.', '_' and '-' only",
+        );
+        return None;
+    }
+    if name.is_empty() || name.len() > MAX_NAME {
+        let message = format!("the rule name is {} bytes long", name.len());
+        report.error(value.span(), message, format!("use 1 to {MAX_NAME} bytes"));
+        return None;
+    }
+    let line = report.line(value.span().start);
+    if let Some(first) = names.get(name) {
+        let message = format!("a second rule is named {name:?}; the first is in line {first}");
+        let hint = "give each rule a name of its own: its counters go by it";
+        report.error(value.span(), message, hint);
+        return None;
+    }
+    names.insert(name.into(), line);
+    Some(name.into())
+}
+
+fn exe(section: &Section<'_>, report: &mut Report<'_>) -> Option<String> {
+    let hint = "add the program's path, such as exe = \"/usr/bin/redis-server\"";
+    let value = required(section, "exe", hint, report)?;
+    let exe = string(
+        "exe",
+        value,
+        "write one path in quotes: exe = \"/usr/bin/redis-server\"",
+        report,
+    )?;
+    match exe_fault(exe) {
+        None => Some(exe.into()),
+        Some((message, hint)) => {
+            report.error(value.span(), message, hint);
+            None
+        }
+    }
+}
+
+/// Why the gate could never see a launch of `exe`, and what to do about it.
+fn exe_fault(exe: &str) -> Option<(String, String)> {
+    let resolved = "write the path as the kernel resolves it: see `realpath`";
+    if exe.is_empty() {
+        Some((
+            "`exe` is empty".into(),
+            "write the program's full path".into(),
+        ))
+    } else if !exe.starts_with('/') {
+        let hint = "write the full path, from / on: see `command -v`";
+        Some((
+            format!("`exe` is not an absolute path: {exe:?}"),
+            hint.into(),
+        ))
+    } else if exe.len() > MAX_EXE {
+        let (len, hint) = (exe.len(), "install the program under a shorter path");
+        Some((
+            format!("`exe` is {len} bytes long, and the gate's map holds {MAX_EXE}"),
+            hint.into(),
+        ))
+    } else if let Some(control) = exe.chars().find(|c| c.is_control()) {
+        // The kernel forbids only NUL, but the path goes into log lines.
+        let hint = "take it out, or rename the program";
+        Some((
+            format!("`exe` has the control character {control:?} in it"),
+            hint.into(),
+        ))
+    } else if exe.ends_with('/') {
+        Some((
+            format!("`exe` is a folder: {exe:?}"),
+            "name the program itself".into(),
+        ))
+    } else if exe.contains("//") {
+        Some((format!("`exe` has `//` in it: {exe:?}"), resolved.into()))
+    } else {
+        let dots = exe.split('/').find(|part| matches!(*part, "." | ".."))?;
+        Some((
+            format!("`exe` has `{dots}` as a component: {exe:?}"),
+            resolved.into(),
+        ))
+    }
+}
+
+fn user(value: &Value<'_>, host: &dyn Host, report: &mut Report<'_>) -> Option<User> {
+    match value.get_ref() {
+        DeValue::Integer(_) => {
+            let number = integer("user", value, report)?;
+            uid(number, value.span(), report)
+        }
+        DeValue::String(name) if is_number(name) => {
+            let number = name.parse().unwrap_or(i128::MAX);
+            uid(number, value.span(), report)
+        }
+        DeValue::String(name) => named_user(name, value.span(), host, report),
+        _ => {
+            let hint = "write a name in quotes, or a number: user = \"redis\" or user = 999";
+            report.error(value.span(), "`user` needs a user's name or number", hint);
+            None
+        }
+    }
+}
+
+fn is_number(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn uid(number: i128, at: Range<usize>, report: &mut Report<'_>) -> Option<User> {
+    match u32::try_from(number) {
+        Ok(uid) if uid != u32::MAX => Some(User { uid, name: None }),
+        _ => {
+            let hint = format!("user numbers go from 0 to {}", u32::MAX - 1);
+            report.error(at, format!("{number} is not a user's number"), hint);
+            None
+        }
+    }
+}
+
+fn named_user(
+    name: &str,
+    at: Range<usize>,
+    host: &dyn Host,
+    report: &mut Report<'_>,
+) -> Option<User> {
+    match host.uid(name) {
+        Ok(Some(uid)) => Some(User {
+            uid,
+            name: Some(name.into()),
+        }),
+        Ok(None) => {
+            let hint = "correct the name, create the user first, or write the number";
+            report.error(at, format!("this machine has no user {name:?}"), hint);
+            None
+        }
+        Err(reason) => {
+            let message = format!("the user {name:?} could not be looked up: {reason}");
+            report.error(at, message, "try again, or write the user's number");
+            None
+        }
+    }
+}
+
+fn cores(value: &Value<'_>, host: &dyn Host, report: &mut Report<'_>) -> Option<u32> {
+    let number = integer("cores", value, report)?;
+    let largest = host.largest_node();
+    let limit = largest.unwrap_or(u32::MAX);
+    if number < 1 {
+        let message = format!("`cores` is {number}, and a launch needs at least one core");
+        let hint = "write cores = 1, or remove the rule if nothing is to be checked";
+        report.error(value.span(), message, hint);
+        return None;
+    }
+    let cores = u32::try_from(number).ok().filter(|cores| *cores <= limit);
+    if cores.is_none() {
+        let message = match largest {
+            Some(largest) => format!(
+                "`cores` is {number}, and the largest node of this machine has {largest}: \
+                 no launch could ever be admitted"
+            ),
+            None => format!("`cores` is {number}, and no machine has so many"),
+        };
+        report.error(
+            value.span(),
+            message,
+            format!("write a number from 1 to {limit}"),
+        );
+    }
+    cores
+}
+
+fn errno(section: &Section<'_>, report: &mut Report<'_>) -> Errno {
+    let value = section.get("errno");
+    let given = value.and_then(|value| value.get_ref().as_str());
+    let forbidden = FORBIDDEN_ERRNO
+        .iter()
+        .find(|(name, _)| Some(*name) == given);
+    if let (Some(value), Some((name, why))) = (value, forbidden) {
+        let hint = "use \"EAGAIN\", or \"EBUSY\" or \"EPERM\": programs take these for a refusal";
+        report.error(
+            value.span(),
+            format!("`errno` must not be {name}: {why}"),
+            hint,
+        );
+        return Errno::default();
+    }
+    word(section, "errno", report)
+}
+
+/// The value of a key that every rule has. `None`: it is missing, and the
+/// report says so.
+fn required<'d>(
+    section: &Section<'d>,
+    key: &str,
+    hint: &str,
+    report: &mut Report<'_>,
+) -> Option<&'d Value<'d>> {
+    let value = section.get(key);
+    if value.is_none() {
+        report.error(
+            section.at.clone(),
+            format!("this rule has no `{key}`"),
+            hint,
+        );
+    }
+    value
+}

@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: GPL-2.0-only
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+
+struct Machine;
+
+impl Host for Machine {
+    fn uid(&self, name: &str) -> Result<Option<u32>, String> {
+        Ok((name == "redis").then_some(101))
+    }
+
+    fn largest_node(&self) -> Option<u32> {
+        Some(4)
+    }
+}
+
+/// A machine whose topology could not be read.
+struct Blind;
+
+impl Host for Blind {
+    fn uid(&self, _: &str) -> Result<Option<u32>, String> {
+        Ok(None)
+    }
+
+    fn largest_node(&self) -> Option<u32> {
+        None
+    }
+}
+
+fn rules(count: usize) -> String {
+    (0..count)
+        .map(|n| format!("[[rule]]\nname = \"r{n}\"\nexe = \"/opt/bin/{n}\"\n"))
+        .collect()
+}
+
+#[test]
+fn as_many_rules_as_the_maps_hold() {
+    let policy = parse("p.toml", &rules(MAX_RULES), &Machine).unwrap();
+    assert_eq!(policy.rules.len(), MAX_RULES);
+    assert_eq!(
+        policy.rules[MAX_RULES - 1].origin.line,
+        3 * (MAX_RULES - 1) + 1
+    );
+}
+
+#[test]
+fn more_rules_than_the_maps_hold() {
+    let errors = parse("p.toml", &rules(MAX_RULES + 2), &Machine).unwrap_err();
+    let [error] = errors.list() else {
+        panic!("{errors}")
+    };
+    assert_eq!(error.message, "16386 rules, and the gate's maps hold 16384");
+    assert_eq!(
+        error.hint,
+        "remove 2 rules; this is the first that does not fit"
+    );
+    assert_eq!(error.line, 3 * MAX_RULES + 1);
+}
+
+#[test]
+fn without_a_topology_cores_have_no_upper_limit() {
+    let rule = |cores: &str| format!("[[rule]]\nname = \"r\"\nexe = \"/a\"\ncores = {cores}\n");
+    let policy = parse("p.toml", &rule("4294967295"), &Blind).unwrap();
+    assert_eq!(policy.rules[0].cores, u32::MAX);
+    let errors = parse("p.toml", &rule("4294967296"), &Blind).unwrap_err();
+    assert!(errors.list()[0].message.contains("no machine has so many"));
+    assert!(parse("p.toml", &rule("0"), &Blind).is_err());
+}
+
+#[test]
+fn defaults_are_the_safe_ones() {
+    let policy = parse("p.toml", &rules(1), &Machine).unwrap();
+    assert_eq!(policy.mode, Mode::Observe);
+    assert_eq!(policy.on_unknown, OnUnknown::Admit);
+    let rule = &policy.rules[0];
+    assert_eq!(
+        (rule.cores, rule.action, rule.errno),
+        (1, Action::Deny, Errno::Eagain)
+    );
+}
+
+/// The numbers that programs on this architecture see.
+#[test]
+fn errno_numbers_are_the_kernels() {
+    use nix::libc;
+    assert_eq!(Errno::Eagain.number(), libc::EAGAIN);
+    assert_eq!(Errno::Ebusy.number(), libc::EBUSY);
+    assert_eq!(Errno::Eperm.number(), libc::EPERM);
+    for errno in Errno::ALL {
+        assert!(![libc::EACCES, libc::ENOEXEC].contains(&errno.number()));
+    }
+}
+
+#[test]
+fn every_word_stands_for_its_value() {
+    fn round_trip<T: Word + PartialEq + std::fmt::Debug>() {
+        for value in T::ALL {
+            assert_eq!(T::from_word(value.word()).as_ref(), Some(value));
+        }
+        assert_eq!(T::from_word(""), None);
+    }
+    round_trip::<Mode>();
+    round_trip::<OnUnknown>();
+    round_trip::<Action>();
+    round_trip::<Errno>();
+    round_trip::<Verdict>();
+    round_trip::<Effect>();
+}
+
+/// What every reader of a policy relies on.
+fn assert_sound(policy: &Policy) {
+    let mut names = std::collections::HashSet::new();
+    assert!(policy.rules.len() <= MAX_RULES);
+    for rule in &policy.rules {
+        assert!(names.insert(&rule.name));
+        assert!((1..=MAX_NAME).contains(&rule.name.len()));
+        assert!((2..=MAX_EXE).contains(&rule.exe.len()));
+        assert!(rule.exe.starts_with('/') && !rule.exe.contains('\0'));
+        assert!(
+            rule.exe[1..]
+                .split('/')
+                .all(|part| !["", ".", ".."].contains(&part))
+        );
+        assert!((1..=4).contains(&rule.cores));
+        assert!(rule.user.as_ref().is_none_or(|user| user.uid != u32::MAX));
+    }
+}
+
+fn judge(text: &str) {
+    match parse("p.toml", text, &Machine) {
+        Ok(policy) => assert_sound(&policy),
+        Err(errors) => {
+            assert!(!errors.list().is_empty());
+            assert!(
+                errors
+                    .list()
+                    .iter()
+                    .all(|error| error.line >= 1 && error.column >= 1)
+            );
+            assert!(!errors.render(false).is_empty());
+        }
+    }
+}
+
+/// Pieces that policies are made of, right and wrong.
+const PIECES: &[&str] = &[
+    "[gate]",
+    "[[gate]]",
+    "[[rule]]",
+    "[rule]",
+    "[rule.x]",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    "=",
+    ".",
+    "\n",
+    "\n",
+    "\n",
+    "\r\n",
+    "\r",
+    " ",
+    "\t",
+    "#",
+    "\"",
+    "'",
+    "\"\"\"",
+    "'''",
+    "\\",
+    "\\u0000",
+    "mode",
+    "on_unknown",
+    "name",
+    "exe",
+    "user",
+    "cores",
+    "action",
+    "errno",
+    "rule",
+    "gate",
+    " = ",
+    " = ",
+    " = ",
+    "\"observe\"",
+    "\"enforce\"",
+    "\"deny\"",
+    "\"a\"",
+    "\"b\"",
+    "\"/a\"",
+    "\"/a/..\"",
+    "\"redis\"",
+    "0",
+    "1",
+    "-1",
+    "4",
+    "0x2",
+    "1_0",
+    "1e3",
+    "1.5",
+    "inf",
+    "true",
+    "1979-05-27",
+    "99999999999999999999999999999999999999999999",
+    "ü",
+    "日本",
+    "\u{feff}",
+    "\u{1b}[31m",
+    "\u{202e}",
+    "🦀",
+];
+
+/// Lines of which many together are a valid rule.
+const LINES: &[&str] = &[
+    "[[rule]]",
+    "[gate]",
+    "name = \"a\"",
+    "name = \"b\"",
+    "exe = \"/a\"",
+    "exe = \"/b/c\"",
+    "exe = \"a\"",
+    "exe = \"/a//b\"",
+    "user = \"redis\"",
+    "user = 7",
+    "user = -7",
+    "cores = 2",
+    "cores = 5",
+    "action = \"log\"",
+    "errno = \"EPERM\"",
+    "errno = \"EACCES\"",
+    "mode = \"enforce\"",
+    "on_unknown = \"deny\"",
+    "corse = 1",
+    "# text",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn any_text_is_judged(text in any::<String>()) {
+        judge(&text);
+    }
+
+    #[test]
+    fn any_pieces_are_judged(pieces in prop::collection::vec(select(PIECES), 0..60)) {
+        judge(&pieces.concat());
+    }
+
+    #[test]
+    fn any_lines_are_judged(lines in prop::collection::vec(select(LINES), 0..20)) {
+        judge(&lines.join("\n"));
+    }
+}
