@@ -6,5 +6,6 @@
 //! [`topology`], kernel}.
 
 pub mod cli;
+pub mod companion;
 pub mod policy;
 pub mod topology;

@@ -2,6 +2,8 @@
 //! The command line: one file per subcommand; this one maps arguments to them
 //! and errors to exit codes.
 
+mod companion;
+
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -33,18 +35,27 @@ pub struct Error {
 impl Error {
     /// Wrong usage or an invalid policy (exit code 2).
     pub fn usage(source: impl Into<anyhow::Error>) -> Self {
-        Self { exit: Exit::Usage, source: source.into() }
+        Self {
+            exit: Exit::Usage,
+            source: source.into(),
+        }
     }
 
     /// This kernel lacks what is needed (exit code 3).
     pub fn kernel(source: impl Into<anyhow::Error>) -> Self {
-        Self { exit: Exit::Kernel, source: source.into() }
+        Self {
+            exit: Exit::Kernel,
+            source: source.into(),
+        }
     }
 }
 
 impl From<anyhow::Error> for Error {
     fn from(source: anyhow::Error) -> Self {
-        Self { exit: Exit::Failed, source }
+        Self {
+            exit: Exit::Failed,
+            source,
+        }
     }
 }
 
@@ -60,12 +71,16 @@ struct Args {
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {}
+enum Command {
+    Companion(companion::Args),
+}
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    let result: Result = match args.command {};
+    let result = match args.command {
+        Command::Companion(args) => companion::run(&args),
+    };
     let exit = result.unwrap_or_else(|error| {
         eprintln!("coregate: {error}");
         error.exit
