@@ -3,9 +3,14 @@
 //! physical core is free for it.
 //!
 //! Dependencies point one way: [`cli`] → daemon → {gate, report} → {[`policy`],
-//! [`topology`], kernel}.
+//! [`topology`], [`kernel`]}.
 
 pub mod cli;
 pub mod companion;
+pub mod daemon;
+pub mod gate;
+pub mod kernel;
 pub mod policy;
+pub mod policy_file;
+pub mod report;
 pub mod topology;

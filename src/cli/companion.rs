@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::value_parser;
 
+use super::output::stderr;
 use super::{Error, Exit, Result};
 use crate::companion::{self, Config, Event};
 
@@ -47,7 +48,7 @@ pub(super) fn run(args: &Args) -> Result {
             Error::from(anyhow::Error::from(error))
         }
     })?;
-    eprintln!("coregate: companion left; {exit}");
+    stderr(&format!("coregate: companion left; {exit}"));
     Ok(if exit.is_orderly() {
         Exit::Ok
     } else {
@@ -57,7 +58,7 @@ pub(super) fn run(args: &Args) -> Result {
 
 fn say(event: Event) {
     match event {
-        Event::Active => eprintln!("coregate: companion active"),
-        Event::Again(exit) => eprintln!("coregate: companion starts anew; {exit}"),
+        Event::Active => stderr("coregate: companion active"),
+        Event::Again(exit) => stderr(&format!("coregate: companion starts anew; {exit}")),
     }
 }

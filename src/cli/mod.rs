@@ -2,7 +2,12 @@
 //! The command line: one file per subcommand; this one maps arguments to them
 //! and errors to exit codes.
 
+mod check;
 mod companion;
+mod daemon;
+mod doctor;
+mod output;
+mod status;
 
 use std::process::ExitCode;
 
@@ -72,17 +77,25 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Args),
+    Daemon(daemon::Args),
     Companion(companion::Args),
+    Status(status::Args),
+    Doctor(doctor::Args),
 }
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     let args = Args::parse();
-    let result = match args.command {
-        Command::Companion(args) => companion::run(&args),
+    let result = match &args.command {
+        Command::Check(args) => check::run(args),
+        Command::Daemon(args) => daemon::run(args),
+        Command::Companion(args) => companion::run(args),
+        Command::Status(args) => status::run(args),
+        Command::Doctor(args) => doctor::run(args),
     };
     let exit = result.unwrap_or_else(|error| {
-        eprintln!("coregate: {error}");
+        output::stderr(&format!("coregate: {error}"));
         error.exit
     });
     ExitCode::from(exit as u8)

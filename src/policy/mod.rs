@@ -20,6 +20,7 @@ pub use model::{
     Action, Errno, MAX_EXE, MAX_NAME, MAX_RULES, Mode, OnUnknown, Origin, Policy, Rule, User,
 };
 pub use words::Word;
+pub(crate) use words::words;
 
 use diagnostic::Report;
 use document::{Section, word};

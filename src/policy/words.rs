@@ -48,4 +48,4 @@ macro_rules! words {
     };
 }
 
-pub(super) use words;
+pub(crate) use words;

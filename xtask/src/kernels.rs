@@ -27,8 +27,6 @@ const PREFIXES: &[&str] = &["linux-binary-", "linux-image-"];
 pub(crate) struct Kernel {
     /// Such as `6.18`.
     pub(crate) series: String,
-    /// Such as `6.18.15+deb13-cloud-amd64`, as `uname -r` says it.
-    pub(crate) release: String,
     /// The image in the cache.
     pub(crate) image: PathBuf,
 }
@@ -119,7 +117,6 @@ pub(crate) fn get(cache: &Cache, series: &str) -> Result<Kernel> {
     }
     Ok(Kernel {
         series: offer.series(),
-        release: offer.release.clone(),
         image,
     })
 }

@@ -9,7 +9,9 @@ mod cache;
 mod command;
 mod guest;
 mod kernels;
+mod setup;
 mod shell;
+mod test;
 mod userland;
 
 use std::process::ExitCode;
@@ -21,6 +23,8 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
+    /// Run all tests: checks of the source, tests on this machine, tests in guests
+    Test(test::Args),
     /// Boot a guest with coregate inside and run one shell command in it
     Guest(shell::Shell),
     /// List the kernel series that Debian has
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
 
 fn run(task: &Task) -> Result<ExitCode> {
     match task {
+        Task::Test(args) => test::run(args).map(|ok| exit_code(i32::from(!ok))),
         Task::Guest(args) => shell::run(args).map(exit_code),
         Task::Kernels => {
             for offer in kernels::offers(&cache::Cache::open()?)? {

@@ -14,7 +14,7 @@ use clap::Args;
 use crate::build;
 use crate::cache::Cache;
 use crate::guest::{Guest, Image, Limits, Topology};
-use crate::{kernels, userland};
+use crate::{kernels, setup, userland};
 
 /// Arguments of `cargo xtask guest`.
 #[derive(Args)]
@@ -77,6 +77,7 @@ impl FromStr for Placed {
 /// # Errors
 /// When the guest cannot be set up or does not get to the end of the command.
 pub(crate) fn run(args: &Shell) -> Result<i32> {
+    setup::packages()?;
     build::programs(args.no_build)?;
     let cache = Cache::open()?;
     let kernel = kernels::get(&cache, &args.kernel)?;

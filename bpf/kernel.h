@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The kernel types, kfuncs and symbols that the gate uses, and no others. Fields are
+ * relocated at load (CO-RE), so only their names must be right; each entry says which
+ * kernel brought it when that is later than 6.1, the oldest one supported.
+ */
+#ifndef COREGATE_KERNEL_H
+#define COREGATE_KERNEL_H
+
+#include <stdbool.h>
+#include <linux/types.h>
+#include <linux/errno.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+typedef struct {
+	__u32 val;
+} kuid_t;
+
+typedef struct {
+	__u32 val;
+} kgid_t;
+
+typedef struct {
+	int counter;
+} atomic_t;
+
+struct cred {
+	kuid_t euid;
+	kgid_t egid;
+};
+
+/* Up to CONFIG_NR_CPUS bits; Debian builds with 8192. */
+struct cpumask {
+	unsigned long bits[1];
+};
+
+struct task_struct {
+	unsigned int flags;
+	int tgid;
+	const struct cred *cred;
+	/*
+	 * Not cpus_ptr: that points to the one present CPU for a task that was
+	 * preempted while migration was disabled, as it is in a BPF program
+	 * (migrate_disable_switch(), kernel/sched/core.c).
+	 */
+	struct cpumask cpus_mask;
+	int nr_cpus_allowed;
+};
+
+struct qstr {
+	__u32 len;
+	const unsigned char *name;
+};
+
+struct dentry {
+	struct qstr d_name;
+};
+
+struct vfsmount {
+	struct dentry *mnt_root;
+};
+
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+};
+
+struct file {
+	struct path f_path;
+};
+
+struct linux_binprm {
+	struct file *file;
+	/* 6.14: an AT_EXECVE_CHECK probe, which starts nothing. */
+	unsigned int is_check : 1;
+};
+
+struct rq {
+	unsigned int nr_running;
+	unsigned int ttwu_pending;
+	struct task_struct *curr;
+	struct task_struct *idle;
+};
+
+struct static_key {
+	atomic_t enabled;
+};
+
+/* 6.12: sched_ext. */
+struct sched_ext_ops {
+	void (*update_idle)(__s32 cpu, bool idle);
+	/* 7.1: sub-schedulers. */
+	__s32 (*sub_attach)(void *args);
+	__u64 flags;
+};
+
+/* 6.16: one object holds a loaded scheduler, scx_root points to it. */
+struct scx_sched {
+	struct sched_ext_ops ops;
+	/* 7.2: CPUs go by dense ids of the scheduler's own. */
+	bool is_cid_type;
+};
+
+#pragma clang attribute pop
+
+enum scx_ops_flags {
+	SCX_OPS_KEEP_BUILTIN_IDLE = 1,
+	/* 6.15. */
+	SCX_OPS_BUILTIN_IDLE_PER_NODE = 64,
+};
+
+/* include/linux/sched.h; macros there, so not in BTF. */
+#define PF_IO_WORKER 0x00000010
+#define PF_USER_WORKER 0x00004000 /* 6.4; earlier the bit is free */
+#define PF_KTHREAD 0x00200000
+
+/* include/linux/err.h: the verifier wants to see that an errno of ours is at most that. */
+#define MAX_ERRNO 4095
+
+extern const struct rq runqueues __ksym;
+
+/*
+ * kernel/sched/ext.c and ext_idle.c. Data without a type: their addresses are known only
+ * to kernels with CONFIG_KALLSYMS_ALL, else they are 0 here.
+ */
+extern const void scx_root __ksym __weak;
+extern const void scx_builtin_idle_enabled __ksym __weak;
+extern const void scx_builtin_idle_per_node __ksym __weak;
+
+/* 6.12. */
+extern const struct cpumask *scx_bpf_get_idle_smtmask(void) __ksym __weak;
+extern void scx_bpf_put_idle_cpumask(const struct cpumask *mask) __ksym __weak;
+/* 6.15. */
+extern const struct cpumask *scx_bpf_get_idle_smtmask_node(int node) __ksym __weak;
+
+/* 6.3. */
+extern bool bpf_cpumask_test_cpu(__u32 cpu, const struct cpumask *mask) __ksym __weak;
+/* 6.2. */
+extern void bpf_rcu_read_lock(void) __ksym __weak;
+extern void bpf_rcu_read_unlock(void) __ksym __weak;
+
+#endif

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The daemon: one loop that waits for events, questions and signals. It wakes up for
+//! nothing else.
+
+mod control;
+mod lock;
+
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use syslog::Severity;
+
+use crate::gate::{self, Gate, abi};
+use crate::kernel::Source;
+use crate::policy::{Effect, Errno, Mode, Policy, Verdict, Word};
+use crate::report::{Event, Events, Hook, Node, Rule, Scheduler, Status, Syslog};
+use crate::topology::Topology;
+use control::Control;
+pub use control::{SOCKET, ask};
+pub use lock::{Busy, Lock};
+
+const SIGNALS: u64 = 0;
+const EVENTS: u64 = 1;
+const QUESTIONS: u64 = 2;
+
+/// A gate that stands, and what it stands for.
+pub struct Daemon<'obj> {
+    gate: Gate<'obj>,
+    policy: Policy,
+    topology: Topology,
+    syslog: Syslog,
+    emitted: u64,
+    /// Verdicts go to stderr too: somebody watches.
+    watched: bool,
+}
+
+impl<'obj> Daemon<'obj> {
+    /// Attaches the gate, which was loaded with this policy and topology.
+    ///
+    /// # Errors
+    ///
+    /// A hook was refused; then none is attached.
+    pub fn new(mut gate: Gate<'obj>, policy: Policy, topology: Topology) -> Result<Self> {
+        gate.attach()?;
+        Ok(Self {
+            gate,
+            policy,
+            topology,
+            syslog: Syslog::default(),
+            emitted: 0,
+            watched: io::stderr().is_terminal(),
+        })
+    }
+
+    /// Serves until SIGTERM or SIGINT; then the gate is gone.
+    ///
+    /// # Errors
+    ///
+    /// A descriptor could not be made or waited for, or the ring buffer not be read.
+    pub fn run(mut self) -> Result<()> {
+        let mut mask = SigSet::empty();
+        mask.add(Signal::SIGTERM);
+        mask.add(Signal::SIGINT);
+        mask.thread_block().context("cannot block signals")?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+            .context("cannot make a signalfd")?;
+        let control = Control::bind(Path::new(SOCKET))?;
+
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("cannot make an epoll")?;
+        for (fd, token) in [
+            (signals.as_fd(), SIGNALS),
+            (self.gate.events_fd(), EVENTS),
+            (control.as_fd(), QUESTIONS),
+        ] {
+            epoll
+                .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))
+                .context("cannot watch a descriptor")?;
+        }
+        self.say(Severity::LOG_NOTICE, &self.ready_line()?);
+        loop {
+            let mut ready = [EpollEvent::empty(); 3];
+            let count = match epoll.wait(&mut ready, EpollTimeout::NONE) {
+                Err(nix::Error::EINTR) => continue,
+                answer => answer.context("cannot wait for events")?,
+            };
+            for event in &ready[..count] {
+                match event.data() {
+                    EVENTS => self.log_events()?,
+                    QUESTIONS => control.answer(|| self.status()),
+                    _ => return self.stop(),
+                }
+            }
+        }
+    }
+
+    fn ready_line(&self) -> Result<String> {
+        let status = self.status()?;
+        let scheduler = status
+            .scheduler
+            .map_or("none".into(), |scheduler| scheduler.ops);
+        Ok(format!(
+            "ready: mode {}, generation {}, {} rules, {} hooks, scheduler {scheduler}, idle source {}",
+            status.mode,
+            status.generation,
+            status.rules.len(),
+            status.hooks,
+            status.source.as_deref().unwrap_or("none"),
+        ))
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.log_events()?;
+        self.say(
+            Severity::LOG_NOTICE,
+            "stopped: the gate is detached, launches are not judged",
+        );
+        Ok(())
+    }
+
+    /// To the log, and to stderr.
+    fn say(&mut self, severity: Severity, line: &str) {
+        self.syslog.send(severity, line);
+        // Nobody is left to tell when stderr is gone.
+        let _ = writeln!(io::stderr(), "coregate: {line}");
+    }
+
+    fn log_events(&mut self) -> Result<()> {
+        for raw in self.gate.take_events()? {
+            let event = self.event(&raw);
+            let severity = match event.effect {
+                Effect::Admitted => Severity::LOG_INFO,
+                Effect::Denied | Effect::Logged => Severity::LOG_WARNING,
+            };
+            let line = event.to_string();
+            if self.watched {
+                self.say(severity, &line);
+            } else {
+                self.syslog.send(severity, &line);
+            }
+            self.emitted += 1;
+        }
+        Ok(())
+    }
+
+    fn event(&self, raw: &abi::event) -> Event {
+        let rule = self.policy.rules.get(raw.rule as usize);
+        Event {
+            id: raw.id,
+            verdict: match raw.verdict {
+                abi::verdict::VERDICT_ADMIT => Verdict::Admit,
+                abi::verdict::VERDICT_DENY => Verdict::Deny,
+                _ => Verdict::Unknown,
+            },
+            effect: match raw.effect {
+                abi::effect::EFFECT_ADMITTED => Effect::Admitted,
+                abi::effect::EFFECT_DENIED => Effect::Denied,
+                _ => Effect::Logged,
+            },
+            rule: rule.map_or_else(|| format!("#{}", raw.rule), |rule| rule.name.clone()),
+            hook: match raw.hook {
+                abi::hook::HOOK_FORK => Hook::Fork,
+                _ => Hook::Exec,
+            },
+            pid: raw.pid,
+            uid: raw.uid,
+            gid: raw.gid,
+            comm: abi::text(&raw.comm),
+            exe: abi::text(&raw.exe),
+            cpu: raw.cpu,
+            node: raw.node,
+            cores_needed: raw.cores_needed,
+            cores_free: raw.cores_free,
+            cores_claimed: raw.cores_claimed,
+            source: source(raw.source),
+            errno: Errno::ALL
+                .iter()
+                .copied()
+                .find(|errno| errno.number().unsigned_abs() == raw.err),
+            mode: match raw.mode {
+                abi::mode::MODE_ENFORCE => Mode::Enforce,
+                _ => Mode::Observe,
+            },
+            generation: raw.generation,
+        }
+    }
+
+    fn status(&self) -> Result<Status> {
+        let mut status = Status {
+            mode: self.policy.mode.to_string(),
+            generation: gate::FIRST_GENERATION,
+            hooks: self.gate.hooks(),
+            ..Status::default()
+        };
+        for node in self
+            .topology
+            .nodes
+            .iter()
+            .filter(|node| !node.cores.is_empty())
+        {
+            let survey = self.gate.survey(node.id)?;
+            status.source = source(survey.source).map(|source| source.to_string());
+            status.scheduler = survey.scheduler.map(|scheduler| Scheduler {
+                ops: loaded_ops(),
+                per_node: scheduler.per_node,
+                tracking: scheduler.tracking,
+            });
+            status.nodes.push(Node {
+                node: node.id,
+                cores: node.cores.len() as u32,
+                free: survey.free.unwrap_or(0),
+                claimed: 0,
+            });
+        }
+        for (number, rule) in (0..).zip(&self.policy.rules) {
+            let counters = self.gate.counters(number)?;
+            status.rules.push(Rule {
+                name: rule.name.clone(),
+                origin: rule.origin.to_string(),
+                launches: counters.launches,
+                admitted: counters.admitted,
+                denied: counters.denied,
+                would_deny: counters.would_deny,
+                unknown: counters.unknown,
+                claims: 0,
+            });
+        }
+        let (failures, unreadable) = self.gate.failures();
+        status.events = Events {
+            emitted: self.emitted,
+            suppressed: 0,
+            lost: failures.events_lost + unreadable + self.syslog.lost(),
+        };
+        Ok(status)
+    }
+}
+
+fn source(raw: abi::source) -> Option<Source> {
+    match raw {
+        abi::source::SOURCE_NODE => Some(Source::Node),
+        abi::source::SOURCE_FLAT => Some(Source::Flat),
+        abi::source::SOURCE_RUNQUEUE => Some(Source::Runqueue),
+        _ => None,
+    }
+}
+
+/// The name of the loaded sched_ext scheduler, `?` if it cannot be read
+/// (kernel/sched/ext.c, `scx_attr_ops_show()`).
+fn loaded_ops() -> String {
+    std::fs::read_to_string("/sys/kernel/sched_ext/root/ops")
+        .map_or_else(|_| "?".into(), |ops| ops.trim_end().to_owned())
+}

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The gate in the kernel: load, attach, ask, read events. The only place that touches
+//! libbpf-rs for it.
+
+pub mod abi;
+mod skel;
+mod tables;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::rc::Rc;
+use std::sync::Mutex;
+
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{
+    Link, MapCore, MapFlags, OpenObject, PrintLevel, ProgramInput, RingBuffer, RingBufferBuilder,
+};
+
+use crate::policy::Policy;
+use crate::topology::Topology;
+use skel::{GateSkel, GateSkelBuilder};
+use tables::{PolicyTables, TopologyTables};
+
+/// Why the gate could not be loaded, attached or asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The topology does not fit the gate's types.
+    #[error("this machine's topology does not fit the gate: {0}")]
+    Topology(String),
+    /// The kernel refused a program, a map or a link.
+    #[error("the kernel refused the gate: cannot {what}: {cause}{said}")]
+    Kernel {
+        /// What was being done.
+        what: String,
+        /// What libbpf said on the way, each line after a line break; may be empty.
+        said: String,
+        /// What it answered.
+        cause: libbpf_rs::Error,
+    },
+    /// A program, a map or a record is not as the daemon knows it.
+    #[error("the gate answered in a form this daemon does not know ({0}); restart the daemon")]
+    Form(&'static str),
+}
+
+/// What libbpf said since [`Heard::listen`]; its callback can carry no state of its own.
+static HEARD: Mutex<String> = Mutex::new(String::new());
+
+/// Collects what libbpf says, so that it reaches the user only as part of an error.
+struct Heard;
+
+impl Heard {
+    fn listen() -> Self {
+        fn hear(_: PrintLevel, line: String) {
+            if let Ok(mut heard) = HEARD.lock() {
+                heard.push('\n');
+                heard.push_str(line.trim_end());
+            }
+        }
+        Self::take();
+        libbpf_rs::set_print(Some((PrintLevel::Warn, hear)));
+        Self
+    }
+
+    fn take() -> String {
+        HEARD
+            .lock()
+            .map(|mut heard| std::mem::take(&mut *heard))
+            .unwrap_or_default()
+    }
+
+    /// Turns the answer to `what` into an error with all that was heard.
+    fn error(&self, what: impl Into<String>) -> impl FnOnce(libbpf_rs::Error) -> Error {
+        let what = what.into();
+        |cause| Error::Kernel {
+            what,
+            said: Self::take(),
+            cause,
+        }
+    }
+}
+
+/// How a node stands, as a launch there would be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// Free cores; `None` if the node is not known to the gate.
+    pub free: Option<u32>,
+    /// Where that was read.
+    pub source: abi::source,
+    /// The properties of the loaded sched_ext scheduler, as far as the gate can see them.
+    pub scheduler: Option<Scheduler>,
+}
+
+/// What the gate knows of the loaded sched_ext scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scheduler {
+    /// It set `SCX_OPS_BUILTIN_IDLE_PER_NODE`.
+    pub per_node: bool,
+    /// It uses the kernel's built-in idle tracking.
+    pub tracking: bool,
+}
+
+/// The programs and maps of the gate. Dropping it detaches all.
+pub struct Gate<'obj> {
+    links: Vec<Link>,
+    events: RingBuffer<'obj>,
+    inbox: Rc<RefCell<Inbox>>,
+    skel: GateSkel<'obj>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    events: VecDeque<abi::event>,
+    short: u64,
+}
+
+impl<'obj> Gate<'obj> {
+    /// Loads the gate with a policy and this machine's topology; nothing is attached.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; nothing stays behind.
+    pub fn load(
+        storage: &'obj mut MaybeUninit<OpenObject>,
+        policy: &Policy,
+        topology: &Topology,
+    ) -> Result<Self, Error> {
+        let heard = Heard::listen();
+        let policy = PolicyTables::new(policy, FIRST_GENERATION);
+        let topology = TopologyTables::new(topology).map_err(Error::Topology)?;
+
+        let mut open = GateSkelBuilder::default()
+            .open(storage)
+            .map_err(heard.error("open its object"))?;
+        for (map, entries) in [
+            (&mut open.maps.nodes, topology.nodes.len()),
+            (&mut open.maps.cores, topology.cores.len()),
+            (&mut open.maps.exes, policy.exes.len()),
+            (&mut open.maps.launches, policy.launches.len()),
+            (&mut open.maps.rules, policy.rules.len()),
+            (&mut open.maps.counters, policy.rules.len()),
+        ] {
+            map.set_max_entries(entries.max(1) as u32)
+                .map_err(heard.error("size its maps"))?;
+        }
+        let rodata = open
+            .maps
+            .rodata_data
+            .as_deref_mut()
+            .ok_or(Error::Form("no .rodata"))?;
+        rodata.nr_cpu_ids = topology.nr_cpu_ids;
+        let bss = open
+            .maps
+            .bss_data
+            .as_deref_mut()
+            .ok_or(Error::Form("no .bss"))?;
+        bss.settings = policy.settings;
+        bss.name_filter = *policy.name_filter;
+
+        let skel = open.load().map_err(heard.error("load its programs"))?;
+        let put = |map: &dyn MapCore, key: &[u8], value: &[u8]| {
+            map.update(key, value, MapFlags::ANY)
+                .map_err(heard.error(format!("fill the map {}", map.name().display())))
+        };
+        put_all(&skel.maps.nodes, &topology.nodes, put)?;
+        put_all(&skel.maps.cores, &topology.cores, put)?;
+        put_all(&skel.maps.rules, &policy.rules, put)?;
+        for (key, number) in &policy.exes {
+            put(&skel.maps.exes, abi::bytes(key), &number.to_ne_bytes())?;
+        }
+        for (key, number) in &policy.launches {
+            put(&skel.maps.launches, abi::bytes(key), &number.to_ne_bytes())?;
+        }
+        let inbox = Rc::new(RefCell::new(Inbox::default()));
+        let events = listen(&skel, &inbox).map_err(heard.error("open the ring buffer"))?;
+        Ok(Self {
+            links: Vec::new(),
+            events,
+            inbox,
+            skel,
+        })
+    }
+
+    /// Attaches all hooks, or none.
+    ///
+    /// # Errors
+    ///
+    /// The hook that the kernel refused; none is attached then.
+    pub fn attach(&mut self) -> Result<(), Error> {
+        let heard = Heard::listen();
+        let hooks = [&self.skel.progs.on_exec, &self.skel.progs.on_fork];
+        self.links = hooks
+            .into_iter()
+            .map(|hook| {
+                hook.attach_lsm()
+                    .map_err(heard.error(format!("attach {}", hook.name().display())))
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(())
+    }
+
+    /// The number of attached hooks.
+    pub fn hooks(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Readable when events wait.
+    pub fn events_fd(&self) -> BorrowedFd<'_> {
+        self.skel.maps.events.as_fd()
+    }
+
+    /// Takes the events that wait, in the order of their verdicts on each CPU.
+    ///
+    /// # Errors
+    ///
+    /// The ring buffer could not be read.
+    pub fn take_events(&self) -> Result<Vec<abi::event>, Error> {
+        self.events.consume().map_err(|cause| Error::Kernel {
+            what: "read the ring buffer".into(),
+            said: String::new(),
+            cause,
+        })?;
+        Ok(self.inbox.borrow_mut().events.drain(..).collect())
+    }
+
+    /// Asks how a node stands now.
+    ///
+    /// # Errors
+    ///
+    /// The kernel did not run the program that answers.
+    pub fn survey(&self, node: u32) -> Result<Survey, Error> {
+        let mut context = abi::bytes(&abi::survey {
+            node,
+            ..Default::default()
+        })
+        .to_vec();
+        let input = ProgramInput {
+            context_in: Some(&mut context),
+            ..Default::default()
+        };
+        self.skel
+            .progs
+            .survey
+            .test_run(input)
+            .map_err(|cause| Error::Kernel {
+                what: "run the program survey".into(),
+                said: String::new(),
+                cause,
+            })?;
+        let answer: abi::survey = abi::read(&context).ok_or(Error::Form("survey"))?;
+        Ok(Survey {
+            free: (answer.known != 0).then_some(answer.cores_free),
+            source: answer.source,
+            scheduler: (answer.scheduler != 0).then_some(Scheduler {
+                per_node: answer.per_node != 0,
+                tracking: answer.tracking != 0,
+            }),
+        })
+    }
+
+    /// The exact counts of the rule with this number.
+    ///
+    /// # Errors
+    ///
+    /// There is no such rule.
+    pub fn counters(&self, rule: u32) -> Result<abi::counters, Error> {
+        let value = self
+            .skel
+            .maps
+            .counters
+            .lookup(&rule.to_ne_bytes(), MapFlags::ANY)
+            .map_err(|cause| Error::Kernel {
+                what: format!("read the counters of rule {rule}"),
+                said: String::new(),
+                cause,
+            })?;
+        value
+            .as_deref()
+            .and_then(abi::read)
+            .ok_or(Error::Form("counters"))
+    }
+
+    /// What the gate did not manage to do, and the records this process could not read.
+    pub fn failures(&self) -> (abi::failures, u64) {
+        let failures = self
+            .skel
+            .maps
+            .bss_data
+            .as_ref()
+            .map_or_else(Default::default, |bss| {
+                // SAFETY: the field is a valid, aligned part of the mapped section; the kernel
+                // writes it at any time, so it is read as a whole without assuming otherwise.
+                unsafe { std::ptr::read_volatile(&raw const bss.failures) }
+            });
+        (failures, self.inbox.borrow().short)
+    }
+}
+
+/// The generation of the policy that a gate starts with.
+pub const FIRST_GENERATION: u32 = 1;
+
+fn put_all<T: plain::Plain>(
+    map: &dyn MapCore,
+    values: &[T],
+    put: impl Fn(&dyn MapCore, &[u8], &[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    (0u32..)
+        .zip(values)
+        .try_for_each(|(i, value)| put(map, &i.to_ne_bytes(), abi::bytes(value)))
+}
+
+fn listen<'obj>(
+    skel: &GateSkel<'obj>,
+    inbox: &Rc<RefCell<Inbox>>,
+) -> libbpf_rs::Result<RingBuffer<'obj>> {
+    let inbox = Rc::clone(inbox);
+    let mut builder = RingBufferBuilder::new();
+    builder.add(&skel.maps.events, move |record| {
+        let mut inbox = inbox.borrow_mut();
+        match abi::read(record) {
+            Some(event) => inbox.events.push_back(event),
+            None => inbox.short += 1,
+        }
+        0
+    })?;
+    builder.build()
+}

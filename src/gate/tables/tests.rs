@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-only
+use super::*;
+use crate::policy::{Errno, Origin, Rule, User};
+use crate::topology::{Core, Node};
+
+fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
+    Rule {
+        name: name.into(),
+        exe: exe.into(),
+        user: uid.map(|uid| User { uid, name: None }),
+        cores: 1,
+        action: Action::Deny,
+        errno: Errno::Ebusy,
+        origin: Origin {
+            file: "p.toml".into(),
+            line: 1,
+        },
+    }
+}
+
+fn tables(rules: Vec<Rule>) -> PolicyTables {
+    PolicyTables::new(
+        &Policy {
+            mode: Mode::Enforce,
+            on_unknown: OnUnknown::Deny,
+            rules,
+        },
+        7,
+    )
+}
+
+#[test]
+fn the_first_rule_for_an_exe_and_a_user_stands() {
+    let tables = tables(vec![
+        rule("a", "/bin/x", Some(5)),
+        rule("b", "/bin/x", None),
+        rule("c", "/bin/x", Some(5)),
+        rule("d", "/bin/y", None),
+        rule("e", "/bin/x", None),
+    ]);
+    let exe = |path: &str| {
+        tables
+            .exes
+            .iter()
+            .find(|(key, _)| abi::text(&key.path) == path)
+            .map(|(_, number)| *number)
+    };
+    let first = |exe, uid| {
+        tables
+            .launches
+            .iter()
+            .find(|(key, _)| (key.exe, key.uid) == (exe, uid))
+            .map(|(_, number)| *number)
+    };
+    let any = abi::limits::ANY_UID.0;
+    let (x, y) = (exe("/bin/x").unwrap(), exe("/bin/y").unwrap());
+    assert_eq!(first(x, 5), Some(0));
+    assert_eq!(first(x, any), Some(1));
+    assert_eq!(first(y, any), Some(3));
+    assert_eq!((tables.exes.len(), tables.launches.len()), (2, 3));
+    assert_eq!(tables.rules.len(), 5);
+    assert!(
+        tables.rules.iter().all(|rule| rule.err == 16),
+        "{:?}",
+        tables.rules
+    );
+    assert_eq!(tables.settings.generation, 7);
+}
+
+#[test]
+fn the_filter_has_the_bit_of_each_name_and_no_other() {
+    let tables = tables(vec![
+        rule("a", "/opt/exchange/matcher", None),
+        rule("b", "/bin/x", None),
+    ]);
+    let set: u32 = tables
+        .name_filter
+        .iter()
+        .map(|word| word.count_ones())
+        .sum();
+    assert_eq!(set, 2);
+    assert_eq!(
+        name_bit(b"/other/folder/matcher"),
+        name_bit(b"/opt/exchange/matcher")
+    );
+    assert_ne!(name_bit(b"/bin/x"), name_bit(b"/bin/y"));
+    // Names that agree in their first 8 bytes are told apart by their length.
+    assert_ne!(name_bit(b"/bin/matcher-a"), name_bit(b"/bin/matcher-ab"));
+}
+
+#[test]
+fn nodes_stand_at_their_numbers_and_cores_one_node_after_the_other() {
+    let core = |cpus: &[u32]| Core { cpus: cpus.into() };
+    let topology = Topology {
+        nodes: vec![
+            Node {
+                id: 0,
+                cores: vec![core(&[0, 4]), core(&[1])],
+            },
+            Node {
+                id: 3,
+                cores: vec![core(&[2, 6])],
+            },
+        ],
+        possible: 8,
+    };
+    let tables = TopologyTables::new(&topology).unwrap();
+    let nodes: Vec<_> = tables
+        .nodes
+        .iter()
+        .map(|node| (node.first_core, node.nr_cores))
+        .collect();
+    assert_eq!(nodes, [(0, 2), (0, 0), (0, 0), (2, 1)]);
+    assert_eq!(tables.cores.len(), 3);
+    assert_eq!(tables.cores[0].cpu[..2], [0, 4]);
+    assert_eq!(tables.cores[1].nr_cpus, 1);
+    assert_eq!(tables.cores[2].cpu[..2], [2, 6]);
+    assert_eq!(tables.nr_cpu_ids, 8);
+}
+
+#[test]
+fn a_core_with_too_many_threads_is_refused() {
+    let topology = Topology {
+        nodes: vec![Node {
+            id: 0,
+            cores: vec![Core {
+                cpus: (0..9).collect(),
+            }],
+        }],
+        possible: 9,
+    };
+    let error = TopologyTables::new(&topology).err().unwrap();
+    assert!(error.contains("9 threads"), "{error}");
+}

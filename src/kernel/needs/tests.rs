@@ -1,0 +1,311 @@
+// SPDX-License-Identifier: GPL-2.0-only
+use super::*;
+use crate::kernel::{Btf, Privileges, SchedExt, Source, idle_source};
+
+/// A machine on which nothing is wanting, with a per-node scheduler.
+fn good() -> Facts {
+    Facts {
+        release: Ok("7.3.4".into()),
+        privileges: Privileges {
+            euid: 0,
+            initial_user_namespace: true,
+            bpf: true,
+            perfmon: true,
+            sys_admin: true,
+            syslog: true,
+        },
+        lsms: list("lockdown,capability,landlock,yama,apparmor,bpf"),
+        lsm_parameter: None,
+        lockdown: Ok(Lockdown::None),
+        btf: Ok(Btf {
+            lsm_hooks: true,
+            flat_mask: true,
+            node_mask: true,
+        }),
+        jit: Ok(true),
+        bpffs: Ok(true),
+        sched_ext: Some(SchedExt {
+            state: "enabled".into(),
+            ops: Some("companion".into()),
+            enable_seq: Some(1),
+            switch_all: Some(true),
+        }),
+        symbols: Ok(Symbols {
+            missing: Vec::new(),
+            hidden: false,
+            variables: true,
+        }),
+        kptr_restrict: Ok(1),
+    }
+}
+
+fn list(lsms: &str) -> Fact<Vec<String>> {
+    Ok(lsms.split(',').map(String::from).collect())
+}
+
+fn need(facts: &Facts, name: &str) -> Need {
+    needs(facts)
+        .into_iter()
+        .find(|need| need.name == name)
+        .unwrap()
+}
+
+/// The names of the needs that are not met.
+fn unmet(facts: &Facts) -> Vec<&'static str> {
+    needs(facts)
+        .iter()
+        .filter(|need| need.status != Status::Ok)
+        .map(|need| need.name)
+        .collect()
+}
+
+#[test]
+fn a_good_machine_wants_nothing() {
+    assert_eq!(unmet(&good()), [""; 0]);
+    let source = idle_source(&good());
+    assert_eq!((source.best, source.now), (Source::Node, None));
+    assert!(source.reason.contains("companion"));
+}
+
+#[test]
+fn every_need_that_is_not_met_has_a_remedy() {
+    let nothing = Facts {
+        lsms: Err("x".into()),
+        lockdown: Err("x".into()),
+        btf: Err("x".into()),
+        jit: Err("x".into()),
+        bpffs: Err("x".into()),
+        symbols: Err("x".into()),
+        sched_ext: None,
+        ..good()
+    };
+    for facts in [good(), nothing] {
+        for need in needs(&facts) {
+            assert_eq!(need.remedy.is_none(), need.status == Status::Ok, "{need}");
+        }
+    }
+}
+
+#[test]
+fn bpf_lsm_off() {
+    let facts = Facts {
+        lsms: list("lockdown,capability,landlock,yama,apparmor"),
+        ..good()
+    };
+    let need = need(&facts, "bpf_lsm");
+    assert!(need.blocks() && need.required == Required::Kernel);
+    let remedy = need.remedy.unwrap();
+    assert!(
+        remedy.contains("\n    lsm=lockdown,capability,landlock,yama,apparmor,bpf\n"),
+        "{remedy}"
+    );
+    assert!(remedy.contains("GRUB_CMDLINE_LINUX") && remedy.contains("update-grub"));
+    assert!(!remedy.contains("in place of"));
+
+    let facts = Facts {
+        lsm_parameter: Some("yama".into()),
+        ..facts
+    };
+    assert!(
+        super::needs(&facts)[0]
+            .to_string()
+            .contains("in place of lsm=yama:")
+    );
+}
+
+#[test]
+fn bpf_lsm_not_built_in() {
+    let btf = Ok(Btf {
+        lsm_hooks: false,
+        ..good().btf.unwrap()
+    });
+    let need = need(&Facts { btf, ..good() }, "bpf_lsm");
+    assert!(need.blocks() && need.remedy.unwrap().contains("CONFIG_BPF_LSM=y"));
+}
+
+#[test]
+fn securityfs_not_mounted() {
+    let facts = Facts {
+        lsms: Err("gone".into()),
+        lockdown: Err("gone".into()),
+        ..good()
+    };
+    assert_eq!(unmet(&facts), ["bpf_lsm", "lockdown"]);
+    assert_eq!(need(&facts, "bpf_lsm").status, Status::Unknown);
+    assert!(
+        need(&facts, "lockdown")
+            .remedy
+            .unwrap()
+            .contains("mount -t securityfs")
+    );
+    // With the list readable, no lockdown file means no lockdown.
+    let facts = Facts {
+        lsms: list("capability,bpf"),
+        ..facts
+    };
+    assert_eq!(unmet(&facts), [""; 0]);
+}
+
+#[test]
+fn what_the_kernel_must_allow() {
+    let facts = Facts {
+        btf: Err("gone".into()),
+        ..good()
+    };
+    assert!(need(&facts, "btf").blocks());
+    let facts = Facts {
+        jit: Ok(false),
+        ..good()
+    };
+    assert!(need(&facts, "bpf_jit").blocks());
+    let facts = Facts {
+        lockdown: Ok(Lockdown::Confidentiality),
+        ..good()
+    };
+    assert!(need(&facts, "lockdown").blocks());
+    let facts = Facts {
+        lockdown: Ok(Lockdown::Integrity),
+        ..good()
+    };
+    assert_eq!(unmet(&facts), [""; 0]);
+}
+
+#[test]
+fn privileges() {
+    let with = |change: fn(&mut Privileges)| {
+        let mut facts = good();
+        change(&mut facts.privileges);
+        facts
+    };
+    let none = with(|p| (p.bpf, p.perfmon, p.sys_admin) = (false, false, false));
+    assert_eq!(unmet(&none), ["cap_bpf", "cap_perfmon"]);
+    assert!(
+        needs(&none)
+            .iter()
+            .filter(|need| need.blocks())
+            .all(|need| need.required == Required::Privilege)
+    );
+    // The kernel lets CAP_SYS_ADMIN stand for both, and both do without it.
+    assert_eq!(
+        unmet(&with(|p| (p.bpf, p.perfmon) = (false, false))),
+        [""; 0]
+    );
+    assert_eq!(unmet(&with(|p| p.sys_admin = false)), [""; 0]);
+    let container = with(|p| p.initial_user_namespace = false);
+    assert_eq!(unmet(&container), ["cap_bpf", "cap_perfmon"]);
+    assert!(need(&container, "cap_bpf").found.contains("user namespace"));
+}
+
+#[test]
+fn without_sched_ext_the_run_queues_are_scanned() {
+    let facts = Facts {
+        sched_ext: None,
+        btf: Ok(Btf {
+            lsm_hooks: true,
+            ..Btf::default()
+        }),
+        symbols: Ok(Symbols {
+            missing: Symbols::NEEDED.into(),
+            hidden: false,
+            variables: true,
+        }),
+        ..good()
+    };
+    assert_eq!(unmet(&facts), ["sched_ext", "idle_masks"]);
+    assert!(!needs(&facts).iter().any(Need::blocks));
+    let source = idle_source(&facts);
+    assert_eq!(
+        (source.best, source.now),
+        (Source::Runqueue, Some(Source::Runqueue))
+    );
+}
+
+#[test]
+fn masks_need_symbols_that_can_be_read() {
+    let missing = vec!["scx_root"];
+    let cases = [
+        (
+            Symbols {
+                missing: missing.clone(),
+                hidden: false,
+                variables: false,
+            },
+            1,
+            "KALLSYMS_ALL",
+        ),
+        (
+            Symbols {
+                missing,
+                hidden: false,
+                variables: true,
+            },
+            1,
+            "6.16 or newer",
+        ),
+        (
+            Symbols {
+                missing: Vec::new(),
+                hidden: true,
+                variables: true,
+            },
+            1,
+            "CAP_SYSLOG",
+        ),
+        (
+            Symbols {
+                missing: Vec::new(),
+                hidden: true,
+                variables: true,
+            },
+            2,
+            "kptr_restrict=1",
+        ),
+    ];
+    for (symbols, kptr_restrict, remedy) in cases {
+        let facts = Facts {
+            symbols: Ok(symbols),
+            kptr_restrict: Ok(kptr_restrict),
+            ..good()
+        };
+        assert_eq!(unmet(&facts), ["kernel_symbols"]);
+        let text = need(&facts, "kernel_symbols").to_string();
+        assert!(text.contains(remedy), "{text}");
+        assert_eq!(idle_source(&facts).best, Source::Runqueue);
+    }
+}
+
+#[test]
+fn schedulers() {
+    let state = |state: &str| {
+        let sched_ext = SchedExt {
+            state: state.into(),
+            ops: None,
+            enable_seq: None,
+            switch_all: None,
+        };
+        Facts {
+            sched_ext: Some(sched_ext),
+            ..good()
+        }
+    };
+    let off = state("disabled");
+    assert_eq!(unmet(&off), ["scheduler"]);
+    assert!(
+        need(&off, "scheduler")
+            .remedy
+            .unwrap()
+            .contains("coregate companion")
+    );
+    assert_eq!(idle_source(&off).now, Some(Source::Runqueue));
+    let coming = state("enabling");
+    assert_eq!(need(&coming, "scheduler").status, Status::Unknown);
+    assert_eq!(idle_source(&coming).now, None);
+    let flat = Facts {
+        btf: Ok(Btf {
+            node_mask: false,
+            ..good().btf.unwrap()
+        }),
+        ..good()
+    };
+    assert_eq!(idle_source(&flat).best, Source::Flat);
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-only
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use tempfile::TempDir;
+
+use super::*;
+
+struct AnyHost;
+
+impl Host for AnyHost {
+    fn uid(&self, _: &str) -> Result<Option<u32>, String> {
+        Ok(Some(1))
+    }
+
+    fn largest_node(&self) -> Option<u32> {
+        None
+    }
+}
+
+fn file(bytes: &[u8], mode: u32) -> (TempDir, PathBuf) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("policy.toml");
+    fs::write(&path, bytes).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    (folder, path)
+}
+
+fn message(path: &Path) -> String {
+    load(path, &AnyHost).unwrap_err().to_string()
+}
+
+#[test]
+fn files_of_root_or_the_caller_that_only_they_can_write() {
+    for mode in [0o644, 0o600, 0o444, 0o755] {
+        let (_folder, path) = file(b"", mode);
+        assert!(load(&path, &AnyHost).is_ok(), "{mode:o}");
+    }
+    for mode in [0o664, 0o646, 0o666, 0o620, 0o602] {
+        let (_folder, path) = file(b"", mode);
+        let message = message(&path);
+        assert!(
+            message.contains(&format!("(mode {mode:04o}); run: chmod go-w ")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn a_strangers_file_is_refused() {
+    let (_folder, path) = file(b"", 0o644);
+    let metadata = fs::metadata(&path).unwrap();
+    let owner = metadata.uid();
+    assert!(trust(&path, &metadata, Uid::from_raw(owner)).is_ok());
+    let judged = trust(&path, &metadata, Uid::from_raw(owner + 1));
+    assert_eq!(judged.is_ok(), owner == 0);
+    let root_owned = fs::metadata("/proc/version").unwrap();
+    assert!(trust(&path, &root_owned, Uid::from_raw(12345)).is_ok());
+}
+
+#[test]
+fn what_is_no_file() {
+    let folder = TempDir::new().unwrap();
+    assert!(message(folder.path()).contains("is not a regular file"));
+    let fifo = folder.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    assert!(message(&fifo).contains("is not a regular file"));
+    let missing = folder.path().join("missing");
+    assert!(message(&missing).contains("missing: No such file or directory"));
+}
+
+#[test]
+fn size_and_encoding() {
+    let (_folder, path) = file(b"# ok\n# \xff\n", 0o600);
+    assert!(message(&path).contains("is not UTF-8 in line 2"));
+    let (_folder, path) = file(b"", 0o600);
+    File::options()
+        .write(true)
+        .open(&path)
+        .unwrap()
+        .set_len(MAX_SIZE + 1)
+        .unwrap();
+    assert!(message(&path).contains("is larger than 16 MiB"));
+}
+
+#[test]
+fn a_link_is_judged_by_the_file_it_leads_to() {
+    let (folder, path) = file(b"[gate]\n", 0o666);
+    let link = folder.path().join("link.toml");
+    symlink(&path, &link).unwrap();
+    assert!(message(&link).contains("can be written by others"));
+}
+
+#[test]
+fn oddities_of_exe() {
+    let (folder, program) = file(b"", 0o755);
+    let folder = folder.path().canonicalize().unwrap();
+    let program = program.canonicalize().unwrap();
+    let link = folder.join("link");
+    symlink(&program, &link).unwrap();
+    let missing = folder.join("missing");
+    let mut text = String::new();
+    for (name, exe) in [
+        ("program", &program),
+        ("link", &link),
+        ("missing", &missing),
+        ("folder", &folder),
+    ] {
+        text += &format!("[[rule]]\nname = {name:?}\nexe = {exe:?}\n");
+    }
+    let policy = parse("p.toml", &text, &AnyHost).unwrap();
+    let warnings: Vec<_> = warnings(&policy).iter().map(Warning::to_string).collect();
+    assert_eq!(
+        warnings,
+        [
+            format!(
+                "p.toml:4: rule \"link\": {link:?} goes through a symbolic link, which the gate \
+                 never sees; write the path it leads to, {program:?}"
+            ),
+            format!(
+                "p.toml:7: rule \"missing\": {missing:?} cannot be found: No such file or \
+                 directory (os error 2); correct the path, unless it is installed later"
+            ),
+            format!(
+                "p.toml:10: rule \"folder\": {folder:?} is not a file; name the program itself"
+            ),
+        ]
+    );
+}
+
+#[test]
+fn this_host_knows_root() {
+    let host = ThisHost::new();
+    assert_eq!(host.uid("root"), Ok(Some(0)));
+    assert_eq!(host.uid("no-such-user-here"), Ok(None));
+    assert_eq!(host.uid("ro\0ot"), Ok(None));
+    assert!(host.largest_node().unwrap() >= 1);
+}

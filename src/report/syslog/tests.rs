@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-only
+use super::*;
+
+fn receive(daemon: &UnixDatagram) -> String {
+    let mut buffer = [0; 512];
+    let len = daemon.recv(&mut buffer).unwrap();
+    String::from_utf8_lossy(&buffer[..len]).into_owned()
+}
+
+#[test]
+fn survives_a_restart_of_the_log_daemon_and_counts_what_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let mut syslog = Syslog::new(&path);
+
+    syslog.send(Severity::LOG_INFO, "nobody listens");
+    assert_eq!(syslog.lost(), 1);
+
+    let daemon = UnixDatagram::bind(&path).unwrap();
+    syslog.send(Severity::LOG_WARNING, "one");
+    let record = receive(&daemon);
+    assert!(record.starts_with("<28>"), "{record}");
+    assert!(record.ends_with(": one"), "{record}");
+
+    drop(daemon);
+    syslog.send(Severity::LOG_INFO, "between");
+    assert_eq!(syslog.lost(), 2);
+
+    std::fs::remove_file(&path).unwrap();
+    let daemon = UnixDatagram::bind(&path).unwrap();
+    syslog.send(Severity::LOG_INFO, "two");
+    assert!(receive(&daemon).ends_with(": two"));
+    assert_eq!(syslog.lost(), 2);
+}
+
+#[test]
+fn a_full_log_daemon_is_not_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("log");
+    let daemon = UnixDatagram::bind(&path).unwrap();
+    let mut syslog = Syslog::new(&path);
+    for _ in 0..10_000 {
+        syslog.send(Severity::LOG_INFO, "a line");
+        if syslog.lost() > 0 {
+            break;
+        }
+    }
+    assert_eq!(syslog.lost(), 1);
+    drop(daemon);
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Finds out what a machine lacks and installs it where it may.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::Uid;
+
+use crate::cache::Cache;
+use crate::{build, command};
+
+/// Debian packages that the build, the checks and the guests need.
+const PACKAGES: &[&str] = &[
+    // the programs, and the libbpf that is built along with them
+    "autoconf",
+    "automake",
+    "autopoint",
+    "bison",
+    "clang",
+    "flex",
+    "gawk",
+    "gcc",
+    "libc6-dev",
+    "libtool",
+    "linux-libc-dev",
+    "make",
+    "pkg-config",
+    // the checks
+    "clang-format",
+    // the guests
+    "debian-archive-keyring",
+    "qemu-system-x86",
+];
+
+/// The one version whose answers the checks rest on.
+const CARGO_DENY: &str = "cargo-deny@0.20.2";
+
+/// Installs the packages that are missing.
+///
+/// # Errors
+/// When this user may not install, with the command to run, or when the
+/// installation fails.
+pub(crate) fn packages() -> Result<()> {
+    let missing = missing()?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let install = format!(
+        "apt-get update && apt-get install --yes --no-install-recommends {}",
+        missing.join(" ")
+    );
+    let Some(shell) = root_shell() else {
+        bail!("packages are missing; run this once:\n    sudo sh -c '{install}'");
+    };
+    eprintln!("installing {}", missing.join(", "));
+    let mut words = shell.iter();
+    let mut command = Command::new(words.next().copied().unwrap_or("sh"));
+    command
+        .args(words)
+        .arg(&install)
+        .env("DEBIAN_FRONTEND", "noninteractive");
+    command::output(&mut command)
+        .map(drop)
+        .context("cannot install what is missing")
+}
+
+/// Checks that rustfmt and clippy are there, which come with the toolchain.
+///
+/// # Errors
+/// When one is missing, with the command that adds it.
+pub(crate) fn components() -> Result<()> {
+    for (tool, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        if command::output(build::cargo().args([tool, "--version"])).is_err() {
+            bail!("{component} is missing; run this once:\n    rustup component add {component}");
+        }
+    }
+    Ok(())
+}
+
+/// The path of cargo-deny, built into the cache if it is not there yet.
+///
+/// # Errors
+/// When it cannot be built.
+pub(crate) fn cargo_deny(cache: &Cache) -> Result<PathBuf> {
+    let dir = cache.dir(&format!("tools/{CARGO_DENY}"))?;
+    let program = dir.join("bin/cargo-deny");
+    if !program.exists() {
+        eprintln!("building {CARGO_DENY}, once");
+        let mut install = build::cargo();
+        install
+            .args(["install", "--quiet", "--locked", CARGO_DENY, "--root"])
+            .arg(&dir)
+            // What is set for this workspace is not meant for a tool.
+            .env_remove("CARGO_TARGET_DIR")
+            .env_remove("RUSTFLAGS")
+            .current_dir(&dir);
+        command::run(&mut install)?;
+    }
+    Ok(program)
+}
+
+fn missing() -> Result<Vec<&'static str>> {
+    // dpkg-query exits with 1 when it does not know a package at all, so what
+    // it prints counts, not its status.
+    let out = Command::new("dpkg-query")
+        .args(["--show", "--showformat=${Package} ${db:Status-Status}\\n"])
+        .args(PACKAGES)
+        .output()
+        .context("cannot start dpkg-query: this needs Debian 12 or 13")?;
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    let installed = |package: &str| {
+        text.lines().any(|line| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(package) && words.last() == Some("installed")
+        })
+    };
+    Ok(PACKAGES
+        .iter()
+        .copied()
+        .filter(|package| !installed(package))
+        .collect())
+}
+
+/// A shell with root's rights that asks nobody, if there is one.
+fn root_shell() -> Option<&'static [&'static str]> {
+    if Uid::effective().is_root() {
+        return Some(&["sh", "-c"]);
+    }
+    let sudo = Command::new("sudo").args(["-n", "true"]).output().ok()?;
+    sudo.status
+        .success()
+        .then_some(&["sudo", "-n", "sh", "-c"] as &[_])
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `cargo xtask test`: checks of the source, tests on this machine, tests in
+//! guests.
+
+mod host;
+mod libtest;
+mod lint;
+mod report;
+mod vm;
+
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::Args as Arguments;
+
+use crate::guest::Topology;
+use crate::{build, kernels, setup};
+use report::Report;
+
+/// The topologies that every test run covers.
+const TOPOLOGIES: &[&str] = &["numa", "one-node", "smt-off", "smt4"];
+
+/// Arguments of `cargo xtask test`.
+#[derive(Arguments)]
+pub(crate) struct Args {
+    /// Kernel series such as 6.18, or `newest`; may be repeated [default: the supported ones]
+    #[arg(long = "kernel", value_name = "SERIES")]
+    kernels: Vec<String>,
+    /// Topology of the guests; may be repeated [default: numa, one-node, smt-off, smt4]
+    #[arg(long = "topology", value_name = "TOPOLOGY")]
+    topologies: Vec<Topology>,
+    /// How long or how often soak tests run; passed on to the test program
+    #[arg(long, value_name = "DURATION|N")]
+    soak: Option<String>,
+    /// How many guests run at the same time
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+    /// List the guest tests that would run, and where
+    #[arg(long)]
+    list: bool,
+    /// Run only tests whose name holds this, and no checks of the source
+    #[arg(value_name = "NAME")]
+    filter: Option<String>,
+}
+
+impl Args {
+    fn series(&self) -> Vec<String> {
+        if self.kernels.is_empty() {
+            return kernels::SERIES
+                .iter()
+                .map(|&name| name.to_owned())
+                .collect();
+        }
+        self.kernels.clone()
+    }
+
+    fn topologies(&self) -> Vec<Topology> {
+        if self.topologies.is_empty() {
+            return TOPOLOGIES
+                .iter()
+                .filter_map(|name| name.parse().ok())
+                .collect();
+        }
+        self.topologies.clone()
+    }
+}
+
+/// Runs all of it and prints a line for each test, the sums last. Returns
+/// whether there were tests and all of them passed.
+///
+/// # Errors
+/// When this machine lacks something that could not be installed.
+pub(crate) fn run(args: &Args) -> Result<bool> {
+    setup::packages()?;
+    setup::components()?;
+    if args.list {
+        build::programs(false)?;
+        vm::list(&vm::plan(args)?);
+        return Ok(true);
+    }
+    let report = Report::default();
+    if args.filter.is_none() {
+        lint::run(&report);
+    }
+    host::run(&report, args.filter.as_deref());
+    let start = Instant::now();
+    if let Err(why) = guests(&report, args) {
+        report.failed("guests", "set-up", start.elapsed(), &format!("{why:#}"));
+    }
+    // A filter may name host tests only; a full run without guests proves nothing.
+    if args.filter.is_none() && report.in_guests() == 0 {
+        report.failed("guests", "count", start.elapsed(), "no test ran in a guest");
+    }
+    Ok(report.close())
+}
+
+fn guests(report: &Report, args: &Args) -> Result<()> {
+    build::programs(false)?;
+    let batches = vm::plan(args)?;
+    vm::run(report, args, batches)
+}

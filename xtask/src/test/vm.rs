@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The tests that run in guests: which there are, and whether each of them
+//! reported.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::Args;
+use super::libtest::{self, Outcome, Reader};
+use super::report::Report;
+use crate::cache::Cache;
+use crate::guest::{Guest, Image, Limits, Topology};
+use crate::kernels::Kernel;
+use crate::{build, command, kernels, userland};
+
+/// The tests of one guest.
+pub(super) struct Batch {
+    kernel: Kernel,
+    topology: Topology,
+    names: Vec<String>,
+}
+
+impl Batch {
+    fn place(&self) -> String {
+        format!("{} {}", self.kernel.series, self.topology)
+    }
+
+    fn dir(&self) -> PathBuf {
+        let name = format!("{}-{}", self.kernel.series, self.topology);
+        build::target_dir().join("guest").join(name)
+    }
+}
+
+/// Fetches the kernels and asks the test program what it would run on each of
+/// them in each topology. Pairs without a test are left out.
+///
+/// # Errors
+/// When a kernel cannot be had or the test program gives no list.
+pub(super) fn plan(args: &Args) -> Result<Vec<Batch>> {
+    let cache = Cache::open()?;
+    let mut batches = Vec::new();
+    for series in args.series() {
+        let kernel = kernels::get(&cache, &series)?;
+        for topology in args.topologies() {
+            let program = build::program("coregate-vm");
+            let words = words(args, &kernel, &topology);
+            let text = command::output(Command::new(program).args(words).arg("--list"))?;
+            let names = libtest::listed(&text);
+            if !names.is_empty() {
+                batches.push(Batch {
+                    kernel: kernel.clone(),
+                    topology,
+                    names,
+                });
+            }
+        }
+    }
+    Ok(batches)
+}
+
+/// Prints what would run where.
+pub(super) fn list(batches: &[Batch]) {
+    for batch in batches {
+        for name in &batch.names {
+            println!("{:14} {name}", batch.place());
+        }
+    }
+}
+
+/// Boots a guest for each batch, `args.jobs` of them at a time.
+///
+/// # Errors
+/// When nothing can be booted at all.
+pub(super) fn run(report: &Report, args: &Args, batches: Vec<Batch>) -> Result<()> {
+    let busybox = userland::busybox(&Cache::open()?)?;
+    let queue = Mutex::new(VecDeque::from(batches));
+    let next = || {
+        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+        queue.pop_front()
+    };
+    thread::scope(|scope| {
+        for _ in 0..args.jobs.max(1) {
+            scope.spawn(|| {
+                while let Some(batch) = next() {
+                    let image = image(&busybox, args, &batch);
+                    let result = image.and_then(|image| boot(report, args, &batch, &image));
+                    if let Err(why) = result {
+                        let said = format!("{why:#}");
+                        report.failed(batch.place(), "the guest", Duration::ZERO, &said);
+                    }
+                }
+            });
+        }
+    });
+    Ok(())
+}
+
+fn image(busybox: &Path, args: &Args, batch: &Batch) -> Result<Image> {
+    let words = words(args, &batch.kernel, &batch.topology);
+    let script = format!("exec /bin/coregate-vm {}", quoted(&words));
+    let mut image = Image::new(busybox, &script);
+    for program in build::PROGRAMS {
+        image.program(&format!("bin/{program}"), &build::program(program))?;
+    }
+    Ok(image)
+}
+
+/// Boots one guest, reports its tests as they end, and then those that failed
+/// or never reported.
+fn boot(report: &Report, args: &Args, batch: &Batch, image: &Image) -> Result<()> {
+    let guest = Guest {
+        kernel: batch.kernel.clone(),
+        topology: batch.topology.clone(),
+        memory: 1024,
+        icount: false,
+        append: Vec::new(),
+        limits: limits(args),
+        dir: batch.dir(),
+    };
+    let log = batch.dir().join("output.log");
+    fs::create_dir_all(batch.dir())
+        .with_context(|| format!("cannot make {}", batch.dir().display()))?;
+    let mut out = BufWriter::new(
+        File::create(&log).with_context(|| format!("cannot write {}", log.display()))?,
+    );
+    let mut watch = Watch::new(report, batch);
+    let ended = guest.run(image, &mut |line| {
+        // A log that cannot be written fails the run at the flush below.
+        let _ = writeln!(out, "{line}");
+        watch.line(line);
+    });
+    out.flush()
+        .with_context(|| format!("cannot write {}", log.display()))?;
+    watch.close(&log, ended)
+}
+
+/// Follows the tests of one guest.
+struct Watch<'a> {
+    report: &'a Report,
+    batch: &'a Batch,
+    reader: Reader,
+    missing: BTreeSet<&'a str>,
+    failed: Vec<Outcome>,
+    start: Instant,
+}
+
+impl<'a> Watch<'a> {
+    fn new(report: &'a Report, batch: &'a Batch) -> Self {
+        Self {
+            report,
+            batch,
+            reader: Reader::new(),
+            missing: batch.names.iter().map(String::as_str).collect(),
+            failed: Vec::new(),
+            start: Instant::now(),
+        }
+    }
+
+    fn line(&mut self, line: &str) {
+        let Some(outcome) = self.reader.line(line) else {
+            return;
+        };
+        self.report.ran_in_guest();
+        let listed = self.missing.remove(outcome.name.as_str());
+        if listed && outcome.ok {
+            let place = self.batch.place();
+            self.report.passed(place, &outcome.name, outcome.time);
+        } else {
+            self.failed.push(outcome);
+        }
+    }
+
+    /// Reports what did not pass, and the guest itself where that tells more.
+    fn close(self, log: &Path, ended: Result<i32>) -> Result<()> {
+        let place = self.batch.place();
+        let all_ok = self.failed.is_empty() && self.missing.is_empty();
+        for outcome in &self.failed {
+            let said = match self.reader.said(&outcome.name) {
+                "" if outcome.ok => "it is not in the list of the tests that run here",
+                said => said,
+            };
+            let said = format!("{said}\nthe whole log: {}", log.display());
+            self.report
+                .failed(&place, &outcome.name, outcome.time, &said);
+        }
+        for name in &self.missing {
+            let said = if self.reader.unfinished() == Some(name) {
+                "it began and did not end"
+            } else {
+                "it did not report"
+            };
+            let said = format!("{said}; the whole log: {}", log.display());
+            self.report
+                .failed(&place, name, self.start.elapsed(), &said);
+        }
+        match ended {
+            Ok(0) => Ok(()),
+            Ok(_) if !all_ok => Ok(()),
+            Ok(code) => anyhow::bail!("all tests passed, but the test program exited with {code}"),
+            Err(why) => Err(why),
+        }
+    }
+}
+
+/// A soak test may take as long as it was asked to.
+fn limits(args: &Args) -> Limits {
+    let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+    let (total, silent) = match args.soak {
+        None => (minutes(20), minutes(5)),
+        Some(_) => (minutes(12 * 60), minutes(4 * 60)),
+    };
+    Limits { total, silent }
+}
+
+/// The arguments of the test program, here and in the guest.
+fn words(args: &Args, kernel: &Kernel, topology: &Topology) -> Vec<String> {
+    let mut words = vec![
+        "--series".to_owned(),
+        kernel.series.clone(),
+        "--topology".to_owned(),
+        topology.name().to_owned(),
+    ];
+    if let Some(soak) = &args.soak {
+        words.extend(["--soak".to_owned(), soak.clone()]);
+    }
+    words.extend(args.filter.clone());
+    words
+}
+
+/// The words so that a shell takes them as they are.
+fn quoted(words: &[String]) -> String {
+    let quote = |word: &String| format!("'{}'", word.replace('\'', r"'\''"));
+    words.iter().map(quote).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_takes_quoted_words_as_they_are() {
+        let words = ["a b".to_owned(), "it's $HOME".to_owned()];
+        assert_eq!(quoted(&words), r"'a b' 'it'\''s $HOME'");
+    }
+}
