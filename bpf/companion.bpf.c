@@ -212,7 +212,7 @@ static bool may_use_node(const struct task_struct *p, __u32 node)
 {
 	struct node *n = node_of(node);
 
-	return n && bpf_cpumask_subset(&n->cpus, p->cpus_ptr);
+	return n && cpumask_covers(p->cpus_ptr, &n->cpus);
 }
 
 /* Whether all of the core's threads, @but excepted, are idle. */
@@ -223,7 +223,7 @@ static bool core_idle(const struct cpu *c, __u32 but)
 	__u32 i;
 
 	for (i = 0; i < MAX_THREADS && i < c->threads; i++)
-		if (c->thread[i] != but && !bpf_cpumask_test_cpu(c->thread[i], idle))
+		if (c->thread[i] != but && !cpumask_has(idle, c->thread[i]))
 			whole = false;
 	scx_bpf_put_idle_cpumask(idle);
 	return whole;
@@ -236,19 +236,19 @@ static bool core_idle(const struct cpu *c, __u32 but)
  */
 static __s32 pick_idle(struct task_struct *p, __s32 prev, bool roam)
 {
-	bool may_stay = bpf_cpumask_test_cpu(prev, p->cpus_ptr);
+	bool may_stay = cpumask_has(p->cpus_ptr, prev);
 	__u64 core = PICK(CORE), here = PICK(IN_NODE);
 	struct cpu *c = cpu_of(prev);
 	__s32 cpu;
 
 	if (!c)
 		return -ENOENT;
-	if (may_stay && core_idle(c, -1U) && scx_bpf_test_and_clear_cpu_idle(prev))
+	if (may_stay && core_idle(c, -1U) && claim_idle(prev))
 		return prev;
 	cpu = scx_bpf_pick_idle_cpu_node(p->cpus_ptr, c->node, roam ? core : core | here);
 	if (cpu >= 0)
 		return cpu;
-	if (may_stay && scx_bpf_test_and_clear_cpu_idle(prev))
+	if (may_stay && claim_idle(prev))
 		return prev;
 	cpu = scx_bpf_pick_idle_cpu_node(p->cpus_ptr, c->node, here);
 	if (cpu >= 0)
@@ -294,7 +294,7 @@ static __s32 confined_cpu(struct task_struct *p, __s32 cpu)
 	c = cpu_of(other);
 	if (!c || !c->threads)
 		return cpu;
-	if (!bpf_cpumask_test_cpu(cpu, p->cpus_ptr))
+	if (!cpumask_has(p->cpus_ptr, cpu))
 		return other;
 	return scx_bpf_dsq_nr_queued(other) < scx_bpf_dsq_nr_queued(cpu) ? (__s32)other : cpu;
 }
@@ -408,12 +408,11 @@ static bool take(struct cpu *c, __s32 cpu)
 
 	if (!in_own || !in_node) {
 		c->lead = 0;
-		return (in_own && scx_bpf_dsq_move_to_local(own)) ||
-		       (in_node && scx_bpf_dsq_move_to_local(node));
+		return (in_own && move_to_local(own)) || (in_node && move_to_local(node));
 	}
 	if (c->lead > 0)
-		return scx_bpf_dsq_move_to_local(node) || scx_bpf_dsq_move_to_local(own);
-	return scx_bpf_dsq_move_to_local(own) || scx_bpf_dsq_move_to_local(node);
+		return move_to_local(node) || move_to_local(own);
+	return move_to_local(own) || move_to_local(node);
 }
 
 /* This CPU has nothing to do: is there a task elsewhere that it may run? */
@@ -425,8 +424,7 @@ static bool steal(struct cpu *c, __s32 cpu)
 	bpf_for(i, 0, nr_nodes) {
 		n = node_of(i);
 		if (n && n->nr_cpus && (__u32)i != c->node &&
-		    scx_bpf_dsq_nr_queued(NODE_QUEUE | i) &&
-		    scx_bpf_dsq_move_to_local(NODE_QUEUE | i))
+		    scx_bpf_dsq_nr_queued(NODE_QUEUE | i) && move_to_local(NODE_QUEUE | i))
 			return true;
 	}
 	if (before(confined_at + CONFINED_RECENT_NS, scx_bpf_now()))
@@ -435,7 +433,7 @@ static bool steal(struct cpu *c, __s32 cpu)
 		struct cpu *other = cpu_of(i);
 
 		if (other && other->threads && i != cpu && scx_bpf_dsq_nr_queued(i) &&
-		    scx_bpf_dsq_move_to_local(i))
+		    move_to_local(i))
 			return true;
 	}
 	return false;
@@ -456,7 +454,7 @@ static bool could_have_core(struct task_struct *p, struct cpu *c, __s32 cpu)
 		if (!n || !n->nr_cpus)
 			continue;
 		whole = scx_bpf_get_idle_smtmask_node(i);
-		found |= bpf_cpumask_intersects(whole, p->cpus_ptr);
+		found |= cpumask_meets(whole, p->cpus_ptr);
 		scx_bpf_put_idle_cpumask(whole);
 	}
 	return found;
@@ -472,7 +470,7 @@ void BPF_PROG(companion_dispatch, __s32 cpu, struct task_struct *prev)
 	if (!c)
 		return;
 	node = overloaded(c->node);
-	if (node >= 0 && scx_bpf_dsq_move_to_local(NODE_QUEUE | node))
+	if (node >= 0 && move_to_local(NODE_QUEUE | node))
 		return;
 	if (take(c, cpu))
 		return;

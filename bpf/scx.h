@@ -146,7 +146,6 @@ extern __s32 scx_bpf_create_dsq(__u64 dsq_id, __s32 node) __ksym;
 extern __s32 scx_bpf_dsq_nr_queued(__u64 dsq_id) __ksym;
 extern void scx_bpf_dsq_insert(struct task_struct *p, __u64 dsq_id, __u64 slice,
 			       __u64 enq_flags) __ksym;
-extern bool scx_bpf_dsq_move_to_local(__u64 dsq_id) __ksym;
 extern void scx_bpf_kick_cpu(__s32 cpu, __u64 flags) __ksym;
 extern __s32 scx_bpf_task_cpu(const struct task_struct *p) __ksym;
 extern __u64 scx_bpf_now(void) __ksym;
@@ -154,15 +153,29 @@ extern void scx_bpf_error_bstr(char *fmt, unsigned long long *data, __u32 data__
 
 extern __s32 scx_bpf_pick_idle_cpu_node(const struct cpumask *allowed, int node,
 					__u64 flags) __ksym;
-extern bool scx_bpf_test_and_clear_cpu_idle(__s32 cpu) __ksym;
 extern const struct cpumask *scx_bpf_get_idle_cpumask_node(int node) __ksym;
 extern const struct cpumask *scx_bpf_get_idle_smtmask_node(int node) __ksym;
 extern void scx_bpf_put_idle_cpumask(const struct cpumask *mask) __ksym;
 
-extern bool bpf_cpumask_test_cpu(__u32 cpu, const struct cpumask *mask) __ksym;
-extern bool bpf_cpumask_subset(const struct cpumask *inner, const struct cpumask *outer) __ksym;
-extern bool bpf_cpumask_intersects(const struct cpumask *a, const struct cpumask *b) __ksym;
 extern __u32 bpf_cpumask_any_distribute(const struct cpumask *mask) __ksym;
+
+/*
+ * Functions of the kernel that return a bool: on x86 only the low byte is set, but clang
+ * (14, at least) tests the whole register for BPF. So they are declared to return an int,
+ * and called by the names below.
+ */
+extern int scx_bpf_dsq_move_to_local(__u64 dsq_id) __ksym;
+extern int scx_bpf_test_and_clear_cpu_idle(__s32 cpu) __ksym;
+extern int bpf_cpumask_test_cpu(__u32 cpu, const struct cpumask *mask) __ksym;
+extern int bpf_cpumask_subset(const struct cpumask *inner, const struct cpumask *outer) __ksym;
+extern int bpf_cpumask_intersects(const struct cpumask *a, const struct cpumask *b) __ksym;
+
+#define low_byte(call) (((call)&0xff) != 0)
+#define move_to_local(dsq_id) low_byte(scx_bpf_dsq_move_to_local(dsq_id))
+#define claim_idle(cpu) low_byte(scx_bpf_test_and_clear_cpu_idle(cpu))
+#define cpumask_has(mask, cpu) low_byte(bpf_cpumask_test_cpu(cpu, mask))
+#define cpumask_covers(outer, inner) low_byte(bpf_cpumask_subset(inner, outer))
+#define cpumask_meets(a, b) low_byte(bpf_cpumask_intersects(a, b))
 
 /*
  * 6.19 packs the arguments; the plain form stays until 6.23, so 7.3 still has both
