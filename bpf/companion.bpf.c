@@ -186,7 +186,8 @@ static __u64 settle(struct task *t, __u64 queue)
 
 	if (!clock)
 		return t->vtime;
-	ahead = old ? (__s64)(t->vtime - *old) : 0;
+	/* A new task begins a slice ahead, or a stream of short-lived ones would come first. */
+	ahead = old ? (__s64)(t->vtime - *old) : (__s64)slice_ns;
 	if (ahead > most)
 		ahead = most;
 	if (ahead < least)
@@ -400,19 +401,52 @@ static __s32 overloaded(__u32 node)
 	return found;
 }
 
-/* The next task from the CPU's own queue or from its node's, in turns by what waits there. */
-static bool take(struct cpu *c, __s32 cpu)
+/*
+ * Whose turn it is on this CPU, its own queue's or its node's, by what waits in each; the
+ * task that runs, @t or NULL, counts as one that waits.
+ */
+static __u64 whose_turn(struct cpu *c, __s32 cpu, struct task *t)
 {
 	__u64 own = cpu, node = NODE_QUEUE | c->node;
 	__s32 in_own = scx_bpf_dsq_nr_queued(own), in_node = scx_bpf_dsq_nr_queued(node);
 
-	if (!in_own || !in_node) {
-		c->lead = 0;
-		return (in_own && move_to_local(own)) || (in_node && move_to_local(node));
+	if (t && t->queue == own)
+		in_own++;
+	if (t && t->queue == node)
+		in_node++;
+	if (in_own && in_node)
+		return c->lead > 0 ? node : own;
+	c->lead = 0;
+	if (in_own)
+		return own;
+	return in_node ? node : NO_QUEUE;
+}
+
+/* Whether a task waits in @queue that comes before the one that runs. */
+static bool outrun(__u64 queue, struct task *t)
+{
+	struct bpf_iter_scx_dsq it;
+	struct task_struct *first;
+	bool yes = false;
+
+	if (t->queue != queue)
+		return true;
+	if (!bpf_iter_scx_dsq_new(&it, queue, 0)) {
+		first = bpf_iter_scx_dsq_next(&it);
+		yes = first && before(first->scx.dsq_vtime, t->vtime);
 	}
-	if (c->lead > 0)
-		return move_to_local(node) || move_to_local(own);
-	return move_to_local(own) || move_to_local(node);
+	bpf_iter_scx_dsq_destroy(&it);
+	return yes;
+}
+
+/* Fetches the next task for this CPU; false if the one that runs, @t or NULL, is the next. */
+static bool take(struct cpu *c, __s32 cpu, struct task *t)
+{
+	__u64 own = cpu, node = NODE_QUEUE | c->node, queue = whose_turn(c, cpu, t);
+
+	if (queue == NO_QUEUE || (t && !outrun(queue, t)))
+		return false;
+	return move_to_local(queue) || move_to_local(queue == own ? node : own);
 }
 
 /* This CPU has nothing to do: is there a task elsewhere that it may run? */
@@ -464,27 +498,29 @@ SEC("struct_ops/companion_dispatch")
 void BPF_PROG(companion_dispatch, __s32 cpu, struct task_struct *prev)
 {
 	struct cpu *c = cpu_of(cpu);
-	struct task *t;
+	struct task *t = NULL;
 	__s32 node;
 
 	if (!c)
 		return;
+	if (prev && (prev->scx.flags & TASK_FLAG(QUEUED))) {
+		t = task_of(prev);
+		if (!t)
+			return;
+		charge(prev, t, cpu);
+	}
 	node = overloaded(c->node);
 	if (node >= 0 && move_to_local(NODE_QUEUE | node))
 		return;
-	if (take(c, cpu))
+	if (take(c, cpu, t))
 		return;
-	if (!prev || !(prev->scx.flags & TASK_FLAG(QUEUED))) {
+	if (!prev || !t) {
 		steal(c, cpu);
 		return;
 	}
 	/* Without a new slice the task comes to enqueue() with SCX_ENQ_LAST, and is moved. */
 	if (could_have_core(prev, c, cpu))
 		return;
-	t = task_of(prev);
-	if (!t)
-		return;
-	charge(prev, t, cpu);
 	advance(t->queue, t->vtime);
 	task_set_slice(prev, slice_of(prev));
 }
