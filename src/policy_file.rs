@@ -2,6 +2,8 @@
 //! Policy files: read with care, judged against this machine. `check` and the
 //! daemon both come through here, so what one accepts the other does.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -11,7 +13,7 @@ use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use nix::unistd::{Uid, User};
 
 use crate::policy::{Errors, Host, Policy, parse};
-use crate::topology::{SYSFS, Topology};
+use crate::topology::{self, Topology};
 
 mod warnings;
 
@@ -144,19 +146,35 @@ fn unfit(path: &Path, what: String, remedy: String) -> LoadError {
     }
 }
 
-/// The machine that this process runs on.
+/// The machine that this process runs on, as it is now: for one load, since
+/// what has been looked up once is not looked up again.
 #[derive(Debug)]
 pub struct ThisHost {
-    largest_node: Option<u32>,
+    largest_node: Result<u32, topology::Error>,
+    uids: RefCell<HashMap<String, Option<u32>>>,
 }
 
 impl ThisHost {
-    /// With this machine's topology, if it can be read.
+    /// Reads this machine's topology.
     pub fn new() -> Self {
-        let topology = Topology::read(Path::new(SYSFS));
+        let topology = Topology::read(Path::new(topology::SYSFS));
+        let largest_node = topology.map(|topology| topology.largest_node());
         Self {
-            largest_node: topology.ok().map(|topology| topology.largest_node()),
+            largest_node,
+            uids: RefCell::default(),
         }
+    }
+
+    /// What could not be held against this machine, if its topology could not
+    /// be read.
+    pub fn warning(&self) -> Option<Warning> {
+        let error = self.largest_node.as_ref().err()?;
+        Some(Warning {
+            origin: None,
+            rule: None,
+            message: format!("`cores` was not held against this machine: {error}"),
+            hint: "compare it with lscpu(1) by hand".into(),
+        })
     }
 }
 
@@ -172,14 +190,17 @@ impl Host for ThisHost {
         if name.contains('\0') {
             return Ok(None);
         }
-        match User::from_name(name) {
-            Ok(user) => Ok(user.map(|user| user.uid.as_raw())),
-            Err(errno) => Err(errno.desc().into()),
+        if let Some(uid) = self.uids.borrow().get(name) {
+            return Ok(*uid);
         }
+        let user = User::from_name(name).map_err(|errno| errno.desc().to_string())?;
+        let uid = user.map(|user| user.uid.as_raw());
+        self.uids.borrow_mut().insert(name.into(), uid);
+        Ok(uid)
     }
 
     fn largest_node(&self) -> Option<u32> {
-        self.largest_node
+        self.largest_node.as_ref().ok().copied()
     }
 }
 

@@ -32,7 +32,7 @@ struct Fault {
 
 #[derive(Serialize)]
 struct Answer {
-    file: PathBuf,
+    file: String,
     ok: bool,
     errors: Vec<Fault>,
     warnings: Vec<Warning>,
@@ -41,19 +41,20 @@ struct Answer {
 
 /// Runs `coregate check`.
 pub(super) fn run(args: &Args) -> Result {
-    let loaded = load(&args.file, &ThisHost::new());
+    let host = ThisHost::new();
+    let loaded = load(&args.file, &host);
     let exit = if loaded.is_ok() {
         Exit::Ok
     } else {
         Exit::Usage
     };
     if args.json {
-        output::json(&answer(&args.file, loaded))?;
+        output::json(&answer(&args.file, loaded, &host))?;
         return Ok(exit);
     }
     match loaded {
         Ok(policy) => {
-            for warning in warnings(&policy) {
+            for warning in all_warnings(&policy, &host) {
                 output::stderr(&format!("warning: {warning}"));
             }
             output::stdout(&summary(&args.file, &policy))?;
@@ -66,6 +67,10 @@ pub(super) fn run(args: &Args) -> Result {
     Ok(exit)
 }
 
+fn all_warnings(policy: &Policy, host: &ThisHost) -> Vec<Warning> {
+    host.warning().into_iter().chain(warnings(policy)).collect()
+}
+
 fn summary(file: &Path, policy: &Policy) -> String {
     let rules = policy.rules.len();
     let s = if rules == 1 { "" } else { "s" };
@@ -76,15 +81,15 @@ fn summary(file: &Path, policy: &Policy) -> String {
     )
 }
 
-fn answer(file: &Path, loaded: std::result::Result<Policy, LoadError>) -> Answer {
+fn answer(file: &Path, loaded: std::result::Result<Policy, LoadError>, host: &ThisHost) -> Answer {
     let (warnings, rules) = match &loaded {
-        Ok(policy) => (warnings(policy), policy.rules.len()),
+        Ok(policy) => (all_warnings(policy, host), policy.rules.len()),
         Err(_) => (Vec::new(), 0),
     };
     let ok = loaded.is_ok();
     let errors = loaded.err().map_or_else(Vec::new, faults);
     Answer {
-        file: file.into(),
+        file: file.to_string_lossy().into(),
         ok,
         errors,
         warnings,

@@ -137,9 +137,9 @@ fn bpf_lsm(facts: &Facts) -> Need {
     }
     match &facts.lsms {
         Ok(lsms) if lsms.iter().any(|lsm| lsm == "bpf") => {
-            need(format!("active: {}", lsms.join(",")))
+            need(format!("active: {}", lsms.join(", ")))
         }
-        Ok(lsms) => need(format!("not active: {}", lsms.join(","))).wants(
+        Ok(lsms) => need(format!("not active: {}", lsms.join(", "))).wants(
             Status::Missing,
             activate_bpf_lsm(lsms, facts.lsm_parameter.as_deref()),
         ),

@@ -15,6 +15,10 @@ use serde::Serialize;
 /// mended from its top.
 const MAX_SHOWN: usize = 20;
 
+/// The longest message, in characters. Messages quote the policy, and a key or
+/// a string in it may be as long as the file.
+const MAX_MESSAGE: usize = 400;
+
 /// One mistake in a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
@@ -127,7 +131,12 @@ impl<'t> Report<'t> {
         message: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        self.errors.push((at, message.into(), hint.into()));
+        let mut message = message.into();
+        if let Some((end, _)) = message.char_indices().nth(MAX_MESSAGE) {
+            message.truncate(end);
+            message += "...";
+        }
+        self.errors.push((at, message, hint.into()));
     }
 
     /// The file, as it was named.

@@ -23,6 +23,10 @@ const SECTIONS: &[&str] = &["gate", "rule"];
 /// other: at 0.75 "corse" finds "cores", and "colour" finds nothing.
 const NEAR: f64 = 0.75;
 
+/// The most syntax errors that are reported; the later ones mostly follow from
+/// the earlier.
+const MAX_SYNTAX_ERRORS: usize = 1000;
+
 /// A value of the document, and its place in bytes.
 pub(super) type Value<'d> = Spanned<DeValue<'d>>;
 
@@ -57,7 +61,8 @@ impl<'d> Section<'d> {
 pub(super) fn parse<'d>(text: &'d str, report: &mut Report<'_>) -> Option<DeTable<'d>> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let not_toml = !errors.is_empty();
-    for error in errors {
+    // A file that is no TOML at all has one error a word.
+    for error in errors.into_iter().take(MAX_SYNTAX_ERRORS) {
         let at = error.span().unwrap_or(text.len()..text.len());
         let hint = match error.message() {
             "duplicate key" => "a key stands once in a section, and a section once in a file",

@@ -136,3 +136,17 @@ fn this_host_knows_root() {
     assert_eq!(host.uid("ro\0ot"), Ok(None));
     assert!(host.largest_node().unwrap() >= 1);
 }
+
+#[test]
+fn what_could_not_be_checked_is_said() {
+    let folder = TempDir::new().unwrap();
+    let failure = Topology::read(folder.path()).unwrap_err();
+    let host = ThisHost {
+        largest_node: Err(failure),
+        uids: RefCell::default(),
+    };
+    let warning = host.warning().unwrap();
+    assert_eq!((&warning.origin, &warning.rule), (&None, &None));
+    let text = warning.to_string();
+    assert!(text.starts_with("`cores` was not held against this machine: cannot read "));
+}

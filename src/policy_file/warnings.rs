@@ -9,14 +9,14 @@ use serde::Serialize;
 
 use crate::policy::{Origin, Policy, Rule};
 
-/// Something about one rule that is most likely a mistake.
+/// Something that is most likely a mistake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Warning {
-    /// Where the rule stands.
-    pub origin: Origin,
-    /// The rule's name.
-    pub rule: String,
-    /// What is odd about it, and what follows.
+    /// Where the rule stands; `None` if it is about the whole policy.
+    pub origin: Option<Origin>,
+    /// The rule's name; `None` likewise.
+    pub rule: Option<String>,
+    /// What is odd, and what follows.
     pub message: String,
     /// What to do about it.
     pub hint: String,
@@ -24,32 +24,26 @@ pub struct Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            origin,
-            rule,
-            message,
-            hint,
-        } = self;
-        write!(f, "{origin}: rule \"{rule}\": {message}; {hint}")
+        if let (Some(origin), Some(rule)) = (&self.origin, &self.rule) {
+            write!(f, "{origin}: rule \"{rule}\": ")?;
+        }
+        write!(f, "{}; {}", self.message, self.hint)
     }
 }
 
 /// The oddities of `policy` on this machine, in file order.
 pub fn warnings(policy: &Policy) -> Vec<Warning> {
-    policy
-        .rules
-        .iter()
-        .filter_map(|rule| {
-            let (message, hint) = exe_oddity(&rule.exe)?;
-            let Rule { name, origin, .. } = rule;
-            Some(Warning {
-                origin: origin.clone(),
-                rule: name.clone(),
-                message,
-                hint,
-            })
-        })
-        .collect()
+    policy.rules.iter().filter_map(of_rule).collect()
+}
+
+fn of_rule(rule: &Rule) -> Option<Warning> {
+    let (message, hint) = exe_oddity(&rule.exe)?;
+    Some(Warning {
+        origin: Some(rule.origin.clone()),
+        rule: Some(rule.name.clone()),
+        message,
+        hint,
+    })
 }
 
 fn exe_oddity(exe: &str) -> Option<(String, String)> {

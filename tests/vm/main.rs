@@ -1,2 +1,112 @@
 // SPDX-License-Identifier: GPL-2.0-only
-fn main() {}
+//! coregate's tests against a real kernel. They load BPF programs and schedulers, so they
+//! run inside a guest only; `--list` works anywhere.
+
+mod admission;
+mod companion;
+mod daemon;
+mod gate;
+mod idle;
+mod launch;
+mod machine;
+mod oracle;
+mod schedulers;
+mod skel;
+mod strangers;
+mod truth;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// Where a test can run.
+#[derive(Clone, Copy, PartialEq)]
+enum Needs {
+    /// Every kernel.
+    Nothing,
+    /// A kernel with sched_ext; Debian's have it from 6.16 on.
+    SchedExt,
+    /// A kernel with `AT_EXECVE_CHECK`, so from 6.14 on.
+    ExecveCheck,
+}
+
+impl Needs {
+    fn met_by(self, series: (u32, u32)) -> bool {
+        match self {
+            Self::Nothing => true,
+            Self::SchedExt => series >= (6, 16),
+            Self::ExecveCheck => series >= (6, 14),
+        }
+    }
+}
+
+/// One test: where it runs, and what it does.
+struct Test {
+    name: &'static str,
+    needs: Needs,
+    /// The topologies it runs on, by xtask's names for them.
+    on: &'static [&'static str],
+    run: fn() -> Result<()>,
+}
+
+/// The topology of most tests: 2 sockets x 2 cores x 2 threads, 2 NUMA nodes.
+const NUMA: &[&str] = &["numa"];
+/// Those on which cores must be counted right.
+const COUNTED: &[&str] = &["numa", "one-node", "smt-off", "smt4"];
+
+fn tests() -> Vec<Test> {
+    [
+        admission::TESTS,
+        companion::TESTS,
+        daemon::TESTS,
+        idle::TESTS,
+        strangers::TESTS,
+        truth::TESTS,
+    ]
+    .into_iter()
+    .flatten()
+    .map(|test| Test { ..*test })
+    .collect()
+}
+
+/// `--series MAJOR.MINOR --topology NAME`, then what libtest takes.
+fn arguments() -> Option<((u32, u32), String, Arguments)> {
+    let mut words: Vec<String> = std::env::args().collect();
+    let mut take = |flag: &str| {
+        let at = words.iter().position(|word| word == flag)?;
+        words.remove(at);
+        (at < words.len()).then(|| words.remove(at))
+    };
+    let series = take("--series")?;
+    let topology = take("--topology")?;
+    let (major, minor) = series.split_once('.')?;
+    let series = (major.parse().ok()?, minor.parse().ok()?);
+    Some((series, topology, Arguments::from_iter(words)))
+}
+
+fn main() -> ExitCode {
+    // What this program does when a test launches it.
+    if let Some(code) = launch::perform() {
+        return code;
+    }
+    let Some((series, topology, mut arguments)) = arguments() else {
+        eprintln!("usage: coregate-vm --series MAJOR.MINOR --topology NAME [--list] [FILTER]");
+        return ExitCode::from(2);
+    };
+    if !arguments.list && !machine::is_guest() {
+        eprintln!("coregate-vm: this is no guest of 'cargo xtask': nothing is run here");
+        return ExitCode::from(2);
+    }
+    arguments.test_threads = Some(1);
+    let trials = tests()
+        .into_iter()
+        .filter(|test| test.needs.met_by(series) && test.on.contains(&topology.as_str()))
+        .map(|test| {
+            Trial::test(test.name, move || {
+                (test.run)().map_err(|error| Failed::from(format!("{error:?}")))
+            })
+        })
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

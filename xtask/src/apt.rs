@@ -43,10 +43,10 @@ impl Apt {
         let apt = Self {
             dir: cache.dir("apt")?,
         };
+        apt.configure()?;
         if apt.is_fresh() {
             return Ok(apt);
         }
-        apt.configure()?;
         match apt.update() {
             Ok(()) => {}
             Err(why) if apt.stamp().exists() => {
@@ -177,6 +177,11 @@ impl Apt {
         }
         cache::write(&self.dir.join("status"), "")?;
         let codename = codename()?;
+        let newer_qemu = codename == "bookworm";
+        cache::write(
+            &self.dir.join("preferences"),
+            if newer_qemu { PREFERENCES } else { "" },
+        )?;
         if !Path::new(KEYRING).exists() {
             bail!("{KEYRING} is missing: install the package debian-archive-keyring");
         }
@@ -194,6 +199,15 @@ impl Apt {
     }
 }
 
+/// QEMU 7.2, of bookworm, loses the guest's flags register around the int3 that
+/// the kernel patches its static keys with, even in a single thread: guests
+/// oops at boot and whenever schedulers change. 10.0 does not.
+const PREFERENCES: &str = "\
+Package: qemu-system-* seabios
+Pin: release n=bookworm-backports
+Pin-Priority: 995
+";
+
 /// The sandbox user could not read a cache below a private home; apt checks
 /// signatures whoever downloads. Hooks that the machine runs after an update
 /// concern the machine's own indexes, so they are left out.
@@ -202,7 +216,7 @@ Dir::Etc::SourceList "@DIR@/debian.sources";
 Dir::Etc::SourceParts "/dev/null";
 Dir::Etc::Trusted "/dev/null";
 Dir::Etc::TrustedParts "/dev/null";
-Dir::Etc::Preferences "/dev/null";
+Dir::Etc::Preferences "@DIR@/preferences";
 Dir::Etc::PreferencesParts "/dev/null";
 Dir::State "@DIR@/state";
 Dir::State::lists "lists";

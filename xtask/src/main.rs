@@ -7,6 +7,7 @@ mod apt;
 mod build;
 mod cache;
 mod command;
+mod demo;
 mod guest;
 mod kernels;
 mod setup;
@@ -23,6 +24,8 @@ use clap::Parser;
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
+    /// Show a real server being admitted, and refused while no core is free
+    Demo,
     /// Run all tests: checks of the source, tests on this machine, tests in guests
     Test(test::Args),
     /// Boot a guest with coregate inside and run one shell command in it
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
 
 fn run(task: &Task) -> Result<ExitCode> {
     match task {
+        Task::Demo => demo::run().map(exit_code),
         Task::Test(args) => test::run(args).map(|ok| exit_code(i32::from(!ok))),
         Task::Guest(args) => shell::run(args).map(exit_code),
         Task::Kernels => {

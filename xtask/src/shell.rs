@@ -81,10 +81,12 @@ pub(crate) fn run(args: &Shell) -> Result<i32> {
     build::programs(args.no_build)?;
     let cache = Cache::open()?;
     let kernel = kernels::get(&cache, &args.kernel)?;
+    let qemu = userland::qemu(&cache)?;
     let image = image(&cache, args)?;
     drop(cache);
     let limit = Duration::from_secs(args.time_limit);
     let guest = Guest {
+        qemu,
         kernel,
         topology: args.topology.clone(),
         memory: args.memory,

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Programs of Debian that guests run: unpacked in the cache, of the machine's
+//! Programs of Debian that guests need: unpacked in the cache, of the machine's
 //! own suite so that they share a libc with what is built here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::apt::Apt;
 use crate::cache::{self, Cache};
+use crate::command;
 use crate::guest::Image;
 
 /// Packages unpacked into a folder of their own.
@@ -25,6 +27,12 @@ const BUSYBOX: Set = Set {
     closure: false,
 };
 
+const QEMU: Set = Set {
+    name: "qemu",
+    packages: &["qemu-system-x86"],
+    closure: true,
+};
+
 const REDIS: Set = Set {
     name: "redis",
     packages: &["redis-server", "redis-tools"],
@@ -36,7 +44,16 @@ const REDIS: Set = Set {
 /// # Errors
 /// When it cannot be fetched.
 pub(crate) fn busybox(cache: &Cache) -> Result<PathBuf> {
-    Ok(root(cache, &BUSYBOX)?.join("bin/busybox"))
+    Ok(unpacked(cache, &BUSYBOX)?.join("bin/busybox"))
+}
+
+/// QEMU and all it needs; see the preferences of [`Apt`] for why it is not the
+/// machine's own.
+///
+/// # Errors
+/// When it cannot be fetched.
+pub(crate) fn qemu(cache: &Cache) -> Result<Root> {
+    unpacked(cache, &QEMU).map(Root)
 }
 
 /// Puts Debian's redis-server and redis-cli into `image`, with the libraries
@@ -45,16 +62,66 @@ pub(crate) fn busybox(cache: &Cache) -> Result<PathBuf> {
 /// # Errors
 /// When they cannot be fetched.
 pub(crate) fn add_redis(cache: &Cache, image: &mut Image) -> Result<()> {
-    let root = root(cache, &REDIS)?;
-    // redis-server is a link to redis-check-rdb, which acts by its name.
+    let root = Root(unpacked(cache, &REDIS)?);
     for program in ["usr/bin/redis-server", "usr/bin/redis-cli"] {
         image.program_of(&root, program)?;
     }
     Ok(())
 }
 
+/// A root folder whose programs run with its own libraries.
+#[derive(Clone, Debug)]
+pub(crate) struct Root(PathBuf);
+
+impl Root {
+    /// The path of `file` on this machine.
+    pub(crate) fn path(&self, file: impl AsRef<Path>) -> PathBuf {
+        self.0.join(file)
+    }
+
+    /// The start of a command line that runs `program` with the root's loader
+    /// and libraries, so that it need not fit this machine's.
+    ///
+    /// # Errors
+    /// When the root holds no loader.
+    pub(crate) fn command_line(&self, program: &str) -> Result<Vec<PathBuf>> {
+        Ok(vec![
+            self.loader()?,
+            "--library-path".into(),
+            self.libraries().into(),
+            self.path(program),
+        ])
+    }
+
+    /// What the loader says `program` loads, in the format of `ldd`.
+    ///
+    /// # Errors
+    /// When the root holds no loader, or it lacks a library.
+    pub(crate) fn list(&self, program: &str) -> Result<String> {
+        let mut list = Command::new(self.loader()?);
+        list.args(["--library-path", &self.libraries(), "--list"])
+            .arg(self.path(program));
+        command::output(&mut list)
+    }
+
+    fn loader(&self) -> Result<PathBuf> {
+        // Which of them depends on how far a release merged /lib64 into /usr.
+        ["lib64", "usr/lib64"]
+            .iter()
+            .map(|dir| self.0.join(dir).join("ld-linux-x86-64.so.2"))
+            .find(|path| path.exists())
+            .ok_or_else(|| anyhow!("no loader below {}", self.0.display()))
+    }
+
+    fn libraries(&self) -> String {
+        ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"]
+            .map(|dir| self.0.join(dir).display().to_string())
+            .join(":")
+    }
+}
+
 /// The folder of `set`, unpacked anew when the indexes name other versions.
-fn root(cache: &Cache, set: &Set) -> Result<PathBuf> {
+fn unpacked(cache: &Cache, set: &Set) -> Result<PathBuf> {
     let apt = Apt::open(cache)?;
     let dir = cache.dir(&format!("roots/{}", set.name))?;
     let (tree, list) = (dir.join("tree"), dir.join("packages"));

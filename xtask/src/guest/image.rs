@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use cpio::newc;
 
 use crate::command;
+use crate::userland::Root;
 
 const INIT: &str = include_str!("init.sh");
 
@@ -37,7 +38,7 @@ pub(crate) struct Image {
 
 enum Entry {
     Dir(u32),
-    Link(&'static str),
+    Link(String),
     Copy(PathBuf, u32),
     Text(String, u32),
 }
@@ -73,7 +74,9 @@ impl Image {
             ("var/run", "/run"),
             ("etc/mtab", "/proc/mounts"),
         ] {
-            image.entries.insert(path.to_owned(), Entry::Link(target));
+            image
+                .entries
+                .insert(path.to_owned(), Entry::Link(target.to_owned()));
         }
         image.text("init", INIT, 0o755);
         image.text("command", script, 0o755);
@@ -104,21 +107,22 @@ impl Image {
         Ok(())
     }
 
-    /// Puts `program` of the root folder `root` at its own path, with the
+    /// Puts `program` of `root` at its own path, as the link it may be, with the
     /// libraries of that root.
     ///
     /// # Errors
     /// When its libraries cannot be found.
-    pub(crate) fn program_of(&mut self, root: &Path, program: &str) -> Result<()> {
-        let source = root.join(program);
-        self.file(program, &source, 0o755);
-        let places = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"]
-            .map(|place| root.join(place).display().to_string());
-        let listed = command::output(
-            Command::new(root.join("lib64/ld-linux-x86-64.so.2"))
-                .args(["--library-path", &places.join(":"), "--list"])
-                .arg(&source),
-        )?;
+    pub(crate) fn program_of(&mut self, root: &Root, program: &str) -> Result<()> {
+        let listed = root.list(program)?;
+        let mut path = PathBuf::from(program);
+        while let Ok(target) = fs::read_link(root.path(&path)) {
+            self.add(
+                &path.display().to_string(),
+                Entry::Link(target.display().to_string()),
+            );
+            path.set_file_name(target);
+        }
+        self.file(&path.display().to_string(), &root.path(&path), 0o755);
         self.libraries(&listed);
         Ok(())
     }

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use super::{Image, Topology};
 use crate::cache;
 use crate::kernels::Kernel;
+use crate::userland::Root;
 
 /// What init writes before the exit status of the command.
 const MARKER: &str = "@@guest-exit ";
@@ -40,6 +41,8 @@ pub(crate) struct Limits {
 /// A guest that can be booted.
 #[derive(Clone, Debug)]
 pub(crate) struct Guest {
+    /// Where QEMU is.
+    pub(crate) qemu: Root,
     /// What it boots.
     pub(crate) kernel: Kernel,
     /// Its processors and nodes.
@@ -99,7 +102,8 @@ impl Guest {
         // that happens.
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "KILL", "qemu-system-x86_64"])
+            .args(["--pdeathsig", "KILL"])
+            .args(self.qemu.command_line("usr/bin/qemu-system-x86_64")?)
             .args(self.qemu_args())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -139,6 +143,8 @@ impl Guest {
         args.extend(accel.iter().map(|&arg| arg.to_owned()));
         args.extend(self.topology.qemu_args(self.memory));
         for (name, path) in [
+            ("-L", self.qemu.path("usr/share/qemu")),
+            ("-L", self.qemu.path("usr/share/seabios")),
             ("-kernel", self.kernel.image.clone()),
             ("-initrd", self.initrd()),
         ] {

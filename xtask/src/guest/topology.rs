@@ -72,6 +72,13 @@ impl Topology {
     }
 }
 
+impl Default for Topology {
+    /// Two nodes, threads of a core in pairs: what the gate is about.
+    fn default() -> Self {
+        Self::new("numa", [2, 2, 2, 2])
+    }
+}
+
 impl fmt::Display for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
@@ -117,7 +124,7 @@ mod tests {
 
     #[test]
     fn numa_splits_cpus_and_memory() {
-        let args = Topology::new("numa", [2, 2, 2, 2]).qemu_args(1024);
+        let args = Topology::default().qemu_args(1024);
         let text = args.join(" ");
         assert!(
             text.contains("-smp 8,sockets=2,cores=2,threads=2"),
@@ -132,6 +139,7 @@ mod tests {
     fn sizes_can_be_given() {
         let topology = "1x3x2x1".parse::<Topology>();
         assert_eq!(topology, Ok(Topology::new("1x3x2x1", [1, 3, 2, 1])));
+        assert_eq!("numa".parse(), Ok(Topology::default()));
         for bad in ["", "2x2", "2x2x2x2x2", "0x2x2x1", "1x3x1x2", "numb"] {
             assert!(bad.parse::<Topology>().is_err(), "{bad}");
         }

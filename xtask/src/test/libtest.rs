@@ -38,7 +38,7 @@ impl Reader {
 
     /// Takes the next line and returns the test that ended with it, if one did.
     pub(super) fn line(&mut self, line: &str) -> Option<Outcome> {
-        if line.starts_with("running ") && line.ends_with(" tests") {
+        if line.starts_with("running ") && (line.ends_with(" tests") || line.ends_with(" test")) {
             self.last = Instant::now();
         }
         if let Some(name) = failure_head(line) {

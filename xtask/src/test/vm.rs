@@ -19,6 +19,7 @@ use super::report::Report;
 use crate::cache::Cache;
 use crate::guest::{Guest, Image, Limits, Topology};
 use crate::kernels::Kernel;
+use crate::userland::Root;
 use crate::{build, command, kernels, userland};
 
 /// The tests of one guest.
@@ -80,7 +81,7 @@ pub(super) fn list(batches: &[Batch]) {
 /// # Errors
 /// When nothing can be booted at all.
 pub(super) fn run(report: &Report, args: &Args, batches: Vec<Batch>) -> Result<()> {
-    let busybox = userland::busybox(&Cache::open()?)?;
+    let tools = Tools::new(&Cache::open()?)?;
     let queue = Mutex::new(VecDeque::from(batches));
     let next = || {
         let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,9 +91,7 @@ pub(super) fn run(report: &Report, args: &Args, batches: Vec<Batch>) -> Result<(
         for _ in 0..args.jobs.max(1) {
             scope.spawn(|| {
                 while let Some(batch) = next() {
-                    let image = image(&busybox, args, &batch);
-                    let result = image.and_then(|image| boot(report, args, &batch, &image));
-                    if let Err(why) = result {
+                    if let Err(why) = boot(report, args, &tools, &batch) {
                         let said = format!("{why:#}");
                         report.failed(batch.place(), "the guest", Duration::ZERO, &said);
                     }
@@ -101,6 +100,21 @@ pub(super) fn run(report: &Report, args: &Args, batches: Vec<Batch>) -> Result<(
         }
     });
     Ok(())
+}
+
+/// What guests are made of.
+struct Tools {
+    qemu: Root,
+    busybox: PathBuf,
+}
+
+impl Tools {
+    fn new(cache: &Cache) -> Result<Self> {
+        Ok(Self {
+            qemu: userland::qemu(cache)?,
+            busybox: userland::busybox(cache)?,
+        })
+    }
 }
 
 fn image(busybox: &Path, args: &Args, batch: &Batch) -> Result<Image> {
@@ -115,8 +129,10 @@ fn image(busybox: &Path, args: &Args, batch: &Batch) -> Result<Image> {
 
 /// Boots one guest, reports its tests as they end, and then those that failed
 /// or never reported.
-fn boot(report: &Report, args: &Args, batch: &Batch, image: &Image) -> Result<()> {
+fn boot(report: &Report, args: &Args, tools: &Tools, batch: &Batch) -> Result<()> {
+    let image = image(&tools.busybox, args, batch)?;
     let guest = Guest {
+        qemu: tools.qemu.clone(),
         kernel: batch.kernel.clone(),
         topology: batch.topology.clone(),
         memory: 1024,
@@ -132,7 +148,7 @@ fn boot(report: &Report, args: &Args, batch: &Batch, image: &Image) -> Result<()
         File::create(&log).with_context(|| format!("cannot write {}", log.display()))?,
     );
     let mut watch = Watch::new(report, batch);
-    let ended = guest.run(image, &mut |line| {
+    let ended = guest.run(&image, &mut |line| {
         // A log that cannot be written fails the run at the flush below.
         let _ = writeln!(out, "{line}");
         watch.line(line);

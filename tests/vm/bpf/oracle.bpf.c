@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A log, in one order for all CPUs, of what each CPU runs and of when execs pass the LSM
+ * hook. It shares no code with the gate and reads neither idle masks nor runqueues.
+ */
+#include <stdbool.h>
+#include <linux/types.h>
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+struct task_struct {
+	int pid;
+	int tgid;
+} __attribute__((preserve_access_index));
+
+struct linux_binprm;
+
+enum kind {
+	/* A CPU runs pid from now on; 0 is its idle task. */
+	KIND_SWITCH = 1,
+	/* pid is on its way to a CPU. */
+	KIND_WAKE = 2,
+	/* The exec of process pid enters the hook, and leaves it with what. */
+	KIND_ENTER = 3,
+	KIND_LEAVE = 4,
+};
+
+struct record {
+	enum kind kind;
+	__u32 cpu;
+	__s32 pid;
+	__s32 what;
+};
+
+/* Keeps the BTF of struct record. */
+const struct record record_type = {};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 24);
+} records SEC(".maps");
+
+/* Records that found no room; with one, nothing that was logged is worth anything. */
+__u64 lost;
+
+static __always_inline void put(enum kind kind, int pid, int what)
+{
+	struct record *r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
+
+	if (!r) {
+		__sync_fetch_and_add(&lost, 1);
+		return;
+	}
+	r->kind = kind;
+	r->cpu = bpf_get_smp_processor_id();
+	r->pid = pid;
+	r->what = what;
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+{
+	put(KIND_SWITCH, next->pid, prev->pid);
+	return 0;
+}
+
+SEC("tp_btf/sched_waking")
+int BPF_PROG(on_waking, struct task_struct *p)
+{
+	put(KIND_WAKE, p->pid, 0);
+	return 0;
+}
+
+SEC("tp_btf/sched_wakeup_new")
+int BPF_PROG(on_wakeup_new, struct task_struct *p)
+{
+	put(KIND_WAKE, p->pid, 0);
+	return 0;
+}
+
+SEC("tp_btf/sched_migrate_task")
+int BPF_PROG(on_migrate, struct task_struct *p, int dest_cpu)
+{
+	put(KIND_WAKE, p->pid, 0);
+	return 0;
+}
+
+/* fentry runs before, fexit after all LSM programs of the hook (kernel/bpf/trampoline.c). */
+SEC("fentry/bpf_lsm_bprm_creds_for_exec")
+int BPF_PROG(on_enter, struct linux_binprm *bprm)
+{
+	put(KIND_ENTER, bpf_get_current_pid_tgid() >> 32, 0);
+	return 0;
+}
+
+SEC("fexit/bpf_lsm_bprm_creds_for_exec")
+int BPF_PROG(on_leave, struct linux_binprm *bprm, int ret)
+{
+	put(KIND_LEAVE, bpf_get_current_pid_tgid() >> 32, ret);
+	return 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The gate's way to free cores with its guard compiled out: the proof that the test of the
+ * guard can fail.
+ */
+#define COREGATE_WITHOUT_GUARD
+#include "idle.bpf.h"
+
+__u64 calls;
+
+SEC("lsm/bprm_creds_for_exec")
+int BPF_PROG(unguarded_exec, struct linux_binprm *bprm, int ret)
+{
+	free_cores(bpf_get_numa_node_id(), NULL);
+	__sync_fetch_and_add(&calls, 1);
+	return ret;
+}
+
+char LICENSE[] SEC("license") = "GPL";

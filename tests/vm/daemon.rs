@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The daemon's life: what it refuses, how it ends, what reaches the log.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::libc::EAGAIN;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::gate::{COREGATE, Gate};
+use crate::launch::{USER, fails, program, starts};
+use crate::machine::{Load, cpus, wait_for};
+use crate::{NUMA, Needs, Test};
+
+pub(crate) const TESTS: &[Test] = &[
+    Test {
+        name: "a_second_daemon_is_refused",
+        needs: Needs::Nothing,
+        on: NUMA,
+        run: second,
+    },
+    Test {
+        name: "i5_a_daemon_that_cannot_stand_attaches_nothing",
+        needs: Needs::Nothing,
+        on: NUMA,
+        run: refused,
+    },
+    Test {
+        name: "the_gate_goes_with_the_daemon",
+        needs: Needs::Nothing,
+        on: NUMA,
+        run: ends,
+    },
+    Test {
+        name: "verdicts_reach_a_real_log_daemon",
+        needs: Needs::Nothing,
+        on: NUMA,
+        run: syslog,
+    },
+    Test {
+        name: "i9_a_full_ring_buffer_is_counted",
+        needs: Needs::Nothing,
+        on: NUMA,
+        run: full,
+    },
+    Test {
+        name: "doctor_says_that_the_gate_can_work",
+        needs: Needs::Nothing,
+        on: NUMA,
+        run: doctor,
+    },
+];
+
+const SERVER: &str = "/opt/server";
+const POLICY: &str = "/run/other.toml";
+
+fn daemon() -> Command {
+    let mut command = Command::new(COREGATE);
+    command.args(["daemon", "--policy", POLICY]);
+    command
+}
+
+/// Runs a daemon that ends by itself: its exit code, and what it said.
+fn end_of(command: &mut Command) -> Result<(Option<i32>, String)> {
+    let output = command.output()?;
+    Ok((
+        output.status.code(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    ))
+}
+
+fn second() -> Result<()> {
+    program(SERVER)?;
+    fs::write(POLICY, Gate::policy("observe", SERVER, ""))?;
+    let _load = Load::on(&cpus()?)?;
+    let gate = Gate::start(&Gate::policy("enforce", SERVER, ""))?;
+    let (code, said) = end_of(&mut daemon())?;
+    ensure!(
+        code == Some(1) && said.contains("another coregate daemon is running"),
+        "{code:?}, {said}"
+    );
+    fails(SERVER, EAGAIN)?;
+    ensure!(gate.status()?["mode"] == "enforce");
+    gate.stop()
+}
+
+/// A mount that goes when it is dropped.
+struct Mount(&'static str);
+
+impl Mount {
+    /// Hides what is at `path` behind an empty folder.
+    fn empty(path: &'static str) -> Result<Self> {
+        mount(
+            Some("none"),
+            path,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            None::<&str>,
+        )?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = umount2(self.0, MntFlags::MNT_DETACH);
+    }
+}
+
+fn refused() -> Result<()> {
+    program(SERVER)?;
+    let _load = Load::on(&cpus()?)?;
+    let good = Gate::policy("enforce", SERVER, "");
+    let refuses = |command: &mut Command, code: i32, words: &[&str]| -> Result<()> {
+        let (found, said) = end_of(command)?;
+        ensure!(
+            found == Some(code),
+            "exit {code} expected, found {found:?}: {said}"
+        );
+        for word in words {
+            ensure!(said.contains(word), "'{word}' expected in: {said}");
+        }
+        starts(SERVER).context("something was left attached")
+    };
+
+    fs::write(POLICY, good.replace("enforce", "strict"))?;
+    refuses(&mut daemon(), 2, &["other.toml:2", "\"strict\""])?;
+    fs::write(POLICY, &good)?;
+    fs::set_permissions(POLICY, std::os::unix::fs::PermissionsExt::from_mode(0o666))?;
+    refuses(&mut daemon(), 2, &["chmod go-w"])?;
+    fs::set_permissions(POLICY, std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    refuses(daemon().uid(USER), 1, &["CAP_BPF", "root"])?;
+    {
+        let _btf = Mount::empty("/sys/kernel/btf")?;
+        refuses(&mut daemon(), 3, &["BTF"])?;
+    }
+    {
+        let _security = Mount::empty("/sys/kernel/security")?;
+        refuses(&mut daemon(), 1, &["securityfs"])?;
+        fs::write("/sys/kernel/security/lsm", "lockdown,capability,yama")?;
+        refuses(&mut daemon(), 3, &["lsm=lockdown,capability,yama,bpf"])?;
+    }
+    let gate = Gate::start(&good)?;
+    fails(SERVER, EAGAIN)?;
+    gate.stop()
+}
+
+fn ends() -> Result<()> {
+    program(SERVER)?;
+    fs::write(POLICY, Gate::policy("enforce", SERVER, ""))?;
+    let _load = Load::on(&cpus()?)?;
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGKILL] {
+        starts(SERVER)?;
+        let mut child = daemon().stderr(Stdio::null()).spawn()?;
+        wait_for("the gate denies", Duration::from_secs(60), || {
+            fails(SERVER, EAGAIN).is_ok()
+        })?;
+        kill(Pid::from_raw(child.id() as i32), signal)?;
+        let status = child.wait()?;
+        ensure!(
+            status.success() == (signal != Signal::SIGKILL),
+            "{signal}: {status}"
+        );
+        // The last reference to a program goes a moment after the process.
+        wait_for("launches pass", Duration::from_secs(10), || {
+            starts(SERVER).is_ok()
+        })?;
+    }
+    ensure!(!fs::exists("/run/coregate/control.sock")? || daemon_is_asked_in_vain()?);
+    Ok(())
+}
+
+/// A socket that a killed daemon left behind is told from a living one.
+fn daemon_is_asked_in_vain() -> Result<bool> {
+    let (code, said) = end_of(Command::new(COREGATE).arg("status"))?;
+    Ok(code == Some(1) && said.contains("no daemon is running"))
+}
+
+/// Debian's syslogd in busybox, until dropped.
+struct Syslogd(Child);
+
+impl Syslogd {
+    const FILE: &str = "/run/messages";
+
+    fn start() -> Result<Self> {
+        let _ = fs::remove_file("/dev/log");
+        let child = Command::new("/bin/busybox")
+            .args(["syslogd", "-n", "-O", Self::FILE])
+            .spawn()?;
+        wait_for("syslogd listens", Duration::from_secs(20), || {
+            fs::exists("/dev/log").unwrap_or(false)
+        })?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Syslogd {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn syslog() -> Result<()> {
+    program(SERVER)?;
+    let gate = Gate::start(&Gate::policy("enforce", SERVER, ""))?;
+    let _load = Load::on(&cpus()?)?;
+    let lines = |count: usize| {
+        wait_for(
+            "the denials are in the log",
+            Duration::from_secs(20),
+            || {
+                let text = fs::read_to_string(Syslogd::FILE).unwrap_or_default();
+                text.lines()
+                    .filter(|line| line.contains("denied rule=probe"))
+                    .count()
+                    == count
+            },
+        )
+    };
+    let first = Syslogd::start()?;
+    fails(SERVER, EAGAIN)?;
+    lines(1)?;
+    drop(first);
+    // Nobody listens: lost, and counted.
+    fails(SERVER, EAGAIN)?;
+    wait_for("the loss is counted", Duration::from_secs(20), || {
+        gate.status()
+            .is_ok_and(|status| status["events"]["lost"].as_u64() >= Some(1))
+    })?;
+    let lost = gate.status()?["events"]["lost"].as_u64();
+    let _second = Syslogd::start()?;
+    fails(SERVER, EAGAIN)?;
+    lines(2)?;
+    ensure!(gate.status()?["events"]["lost"].as_u64() == lost);
+    gate.stop()
+}
+
+/// The daemon is stopped while more launches are judged than the ring buffer holds.
+fn full() -> Result<()> {
+    program(SERVER)?;
+    let gate = Gate::start(&Gate::policy("enforce", SERVER, ""))?;
+    let _load = Load::on(&cpus()?)?;
+    gate.signal(Signal::SIGSTOP)?;
+    let launches = 4000;
+    for _ in 0..launches {
+        fails(SERVER, EAGAIN)?;
+    }
+    gate.signal(Signal::SIGCONT)?;
+    let status = gate.status()?;
+    let rule = &status["rules"][0];
+    ensure!(
+        rule["launches"] == launches && rule["denied"] == launches,
+        "{status}"
+    );
+    let number = |value: &serde_json::Value| value.as_u64().unwrap_or(0);
+    let events = &status["events"];
+    ensure!(number(&events["lost"]) > 0, "{status}");
+    wait_for(
+        "every event is logged or counted",
+        Duration::from_secs(20),
+        || {
+            gate.status().is_ok_and(|status| {
+                let events = &status["events"];
+                number(&events["emitted"]) + number(&events["lost"]) >= launches
+            })
+        },
+    )?;
+    gate.stop()
+}
+
+fn doctor() -> Result<()> {
+    let output = Command::new(COREGATE).args(["doctor", "--json"]).output()?;
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(
+        output.status.code() == Some(0) && said["ok"] == true,
+        "{said:#}"
+    );
+    let (_, without) = end_of(Command::new(COREGATE).arg("doctor").uid(USER))?;
+    ensure!(without.is_empty(), "{without}");
+    Ok(())
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The gate under test: a real daemon, and what it logs.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixDatagram;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+pub(crate) const COREGATE: &str = "/bin/coregate";
+const POLICY: &str = "/run/policy.toml";
+const DEV_LOG: &str = "/dev/log";
+
+/// How long the daemon may take to load its programs: some 20 times what it does.
+const LOAD_TIME: Duration = Duration::from_secs(60);
+
+/// A running daemon; dropping it stops it.
+pub(crate) struct Gate {
+    child: Child,
+    log: UnixDatagram,
+    stderr: Receiver<String>,
+}
+
+/// One verdict, as the log has it.
+#[derive(Debug)]
+pub(crate) struct Verdict(HashMap<String, String>);
+
+impl Verdict {
+    /// The first word of the line: `admitted`, `denied` or `logged`.
+    pub(crate) fn effect(&self) -> &str {
+        self.get("effect")
+    }
+
+    /// A field; empty if it is missing.
+    pub(crate) fn get(&self, field: &str) -> &str {
+        self.0.get(field).map_or("", String::as_str)
+    }
+
+    /// A field that is a number.
+    pub(crate) fn number(&self, field: &str) -> Result<u32> {
+        self.get(field)
+            .parse()
+            .with_context(|| format!("{field} in {self:?}"))
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let (_, line) = line.split_once(": ")?;
+        let mut words = line.split(' ');
+        let effect = words
+            .next()
+            .filter(|word| ["admitted", "denied", "logged"].contains(word))?;
+        let fields = words.filter_map(|word| word.split_once('='));
+        let mut all: HashMap<_, _> = fields
+            .map(|(key, value)| (key.to_owned(), value.trim_matches('"').to_owned()))
+            .collect();
+        all.insert("effect".into(), effect.into());
+        Some(Self(all))
+    }
+}
+
+impl Gate {
+    /// Starts a daemon with this policy, and waits until it is ready.
+    pub(crate) fn start(policy: &str) -> Result<Self> {
+        fs::write(POLICY, policy)?;
+        let _ = fs::remove_file(DEV_LOG);
+        let log = UnixDatagram::bind(DEV_LOG).context("cannot listen at /dev/log")?;
+        log.set_nonblocking(true)?;
+        let mut child = Command::new(COREGATE)
+            .args(["daemon", "--policy", POLICY])
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let stderr = child.stderr.take().context("no stderr")?;
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let gate = Self {
+            child,
+            log,
+            stderr: lines,
+        };
+        let mut heard = Vec::new();
+        loop {
+            match gate.stderr.recv_timeout(LOAD_TIME) {
+                Ok(line) if line.contains("ready: ") => return Ok(gate),
+                Ok(line) => heard.push(line),
+                Err(why) => bail!("the daemon is not ready ({why}):\n{}", heard.join("\n")),
+            }
+        }
+    }
+
+    /// A policy with one rule for one program, in this mode.
+    pub(crate) fn policy(mode: &str, exe: &str, more: &str) -> String {
+        format!("[gate]\nmode = \"{mode}\"\n[[rule]]\nname = \"probe\"\nexe = \"{exe}\"\n{more}\n")
+    }
+
+    /// The verdicts that were logged since the last call, once `count` of them are there.
+    pub(crate) fn verdicts(&self, count: usize) -> Result<Vec<Verdict>> {
+        let mut verdicts = Vec::new();
+        let mut buffer = [0; 4096];
+        crate::machine::wait_for("verdicts in the log", Duration::from_secs(20), || {
+            while let Ok(len) = self.log.recv(&mut buffer) {
+                verdicts.extend(Verdict::parse(&String::from_utf8_lossy(&buffer[..len])));
+            }
+            verdicts.len() >= count
+        })
+        .with_context(|| format!("{count} expected, found {verdicts:?}"))?;
+        ensure!(
+            verdicts.len() == count,
+            "{count} verdicts expected, found {verdicts:?}"
+        );
+        Ok(verdicts)
+    }
+
+    /// The one verdict that was logged since the last call.
+    pub(crate) fn verdict(&self) -> Result<Verdict> {
+        self.verdicts(1)?.pop().context("no verdict")
+    }
+
+    /// What `coregate status --json` says.
+    pub(crate) fn status(&self) -> Result<Value> {
+        let output = Command::new(COREGATE).args(["status", "--json"]).output()?;
+        ensure!(
+            output.status.success(),
+            "status: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(serde_json::from_slice(&output.stdout)?)
+    }
+
+    /// Sends the daemon a signal.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill(Pid::from_raw(self.child.id() as i32), signal)?)
+    }
+
+    /// Stops the daemon and expects that it ends well.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        self.signal(Signal::SIGTERM)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the daemon ended with {status}");
+        Ok(())
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

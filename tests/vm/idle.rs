@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Which source idleness is read from, that reading harms no scheduler, and that cores are
+//! counted right.
+
+use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{MapCore, MapFlags};
+
+use crate::admission::gate_on_node_0;
+use crate::gate::{Gate, Verdict};
+use crate::launch::{program, starts};
+use crate::machine::{Core, Load, node_cores, pin};
+use crate::schedulers::{Ends, KernelLog, Scheduler, Tracking, state, wait_until_none};
+use crate::skel::unguarded::UnguardedSkelBuilder;
+use crate::{COUNTED, NUMA, Needs, Test};
+
+pub(crate) const TESTS: &[Test] = &[
+    Test {
+        name: "cores_are_counted_right",
+        needs: Needs::Nothing,
+        on: COUNTED,
+        run: counts,
+    },
+    Test {
+        name: "cores_are_counted_right_under_each_scheduler",
+        needs: Needs::SchedExt,
+        on: COUNTED,
+        run: counts_under_schedulers,
+    },
+    Test {
+        name: "only_cores_that_the_task_may_use_count",
+        needs: Needs::Nothing,
+        on: COUNTED,
+        run: affinity,
+    },
+    Test {
+        name: "i1_no_scheduler_is_harmed",
+        needs: Needs::SchedExt,
+        on: NUMA,
+        run: no_harm,
+    },
+    Test {
+        name: "i1_without_the_guard_schedulers_are_harmed",
+        needs: Needs::SchedExt,
+        on: NUMA,
+        run: harm,
+    },
+];
+
+const SERVER: &str = "/opt/server";
+const SWAPS: usize = 30;
+
+/// Launches until the verdict counts `expected` free cores. It may be less for a while, as
+/// a kernel thread may run on one; it can never be more.
+fn counted_in_the_end(gate: &Gate, expected: usize) -> Result<Verdict> {
+    let mut last = None;
+    for _ in 0..50 {
+        starts(SERVER)?;
+        let verdict = gate.verdict()?;
+        let free = verdict.number("cores_free")? as usize;
+        ensure!(
+            free <= expected,
+            "{free} free cores, at most {expected} are: {verdict:?}"
+        );
+        if free == expected {
+            return Ok(verdict);
+        }
+        last = Some(verdict);
+    }
+    bail!("{expected} cores are free, but the verdict was 50 times such as {last:?}")
+}
+
+/// Runs on `cpu` and stays there until something else wants it, though all of `cores` are
+/// allowed.
+fn run_on(cpu: u32, cores: &[Core]) -> Result<()> {
+    pin(&[cpu])?;
+    pin(&cores
+        .iter()
+        .flat_map(|core| core.cpus.clone())
+        .collect::<Vec<_>>())
+}
+
+/// Makes one core after the other busy, each on another of its threads. The caller runs on
+/// the last core, which so is never free.
+fn count_each(gate: &Gate, source: &str) -> Result<()> {
+    let cores = node_cores(0)?;
+    let (own, others) = cores.split_last().context("no cores")?;
+    for busy in 0..=others.len() {
+        let cpus: Vec<u32> = others[..busy]
+            .iter()
+            .enumerate()
+            .map(|(i, core)| core.cpus[(i + 1) % core.cpus.len()])
+            .collect();
+        let _load = Load::on(&cpus)?;
+        run_on(own.cpus[0], std::slice::from_ref(own))?;
+        run_on(own.cpus[0], &cores)?;
+        let verdict = counted_in_the_end(gate, others.len() - busy)?;
+        ensure!(
+            verdict.get("source") == source,
+            "{source} expected: {verdict:?}"
+        );
+    }
+    Ok(())
+}
+
+fn counts() -> Result<()> {
+    program(SERVER)?;
+    let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, "action = \"log\""))?;
+    count_each(&gate, "runqueue")?;
+    gate.stop()
+}
+
+fn counts_under_schedulers() -> Result<()> {
+    program(SERVER)?;
+    let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, "action = \"log\""))?;
+    for tracking in Tracking::ALL {
+        let scheduler = Scheduler::load(tracking)?;
+        // Just after it attached, a scheduler's masks are not yet right.
+        std::thread::sleep(Duration::from_millis(500));
+        count_each(&gate, tracking.source()).with_context(|| format!("under {tracking:?}"))?;
+        let status = gate.status()?;
+        let per_node = tracking == Tracking::PerNode;
+        ensure!(status["scheduler"]["per_node"] == per_node, "{status}");
+        ensure!(
+            status["scheduler"]["tracking"] == (tracking != Tracking::None),
+            "{status}"
+        );
+        ensure!(status["source"] == tracking.source(), "{status}");
+        ensure!(state() == "enabled", "{tracking:?} was ejected");
+        drop(scheduler);
+        wait_until_none()?;
+    }
+    ensure!(gate.status()?["scheduler"].is_null());
+    gate.stop()
+}
+
+fn affinity() -> Result<()> {
+    program(SERVER)?;
+    let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, "action = \"log\""))?;
+    let cores = node_cores(0)?;
+    let (own, others) = cores.split_last().context("no cores")?;
+    for allowed in 0..=others.len() {
+        // One thread of a core is enough to have the core.
+        let mut cpus: Vec<u32> = others[..allowed]
+            .iter()
+            .filter_map(|core| core.cpus.last().copied())
+            .collect();
+        cpus.push(own.cpus[0]);
+        pin(&own.cpus[..1])?;
+        pin(&cpus)?;
+        counted_in_the_end(&gate, allowed)?;
+    }
+    gate.stop()
+}
+
+/// Swaps schedulers under four exec loops and a fork loop.
+fn swap_under_storm() -> Result<Ends> {
+    let mut log = KernelLog::from_now()?;
+    let stop = AtomicBool::new(false);
+    let launches = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    if starts(SERVER).is_ok() {
+                        launches.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let _ = std::thread::spawn(|| ()).join();
+            }
+        });
+        let swapped = (0..SWAPS).try_for_each(|swap| {
+            let before = launches.load(Ordering::Relaxed);
+            let scheduler = Scheduler::load(Tracking::ALL[swap % 3]);
+            std::thread::sleep(Duration::from_millis(100));
+            drop(scheduler);
+            wait_until_none()?;
+            ensure!(
+                launches.load(Ordering::Relaxed) > before,
+                "no launch during swap {swap}"
+            );
+            Ok(())
+        });
+        stop.store(true, Ordering::Relaxed);
+        swapped
+    })?;
+    Ends::read(&mut log)
+}
+
+fn no_harm() -> Result<()> {
+    program(SERVER)?;
+    let gate = Gate::start(&Gate::policy("observe", SERVER, ""))?;
+    let ends = swap_under_storm()?;
+    let launches = gate.status()?["rules"][0]["launches"].as_u64().unwrap_or(0);
+    ensure!(
+        ends.harmed.is_empty(),
+        "schedulers were harmed: {:?}",
+        ends.harmed
+    );
+    ensure!(
+        ends.unregistered == SWAPS,
+        "{SWAPS} ends expected: {ends:?}"
+    );
+    ensure!(
+        launches > SWAPS as u64,
+        "only {launches} launches were judged"
+    );
+    Ok(())
+}
+
+/// The same with the guard compiled out: the test above can fail.
+fn harm() -> Result<()> {
+    program(SERVER)?;
+    let mut storage = MaybeUninit::uninit();
+    let skel = UnguardedSkelBuilder::default().open(&mut storage)?.load()?;
+    let (node, core) = ([0u32, 1], [1u32, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let bytes = |words: &[u32]| {
+        words
+            .iter()
+            .flat_map(|word| word.to_ne_bytes())
+            .collect::<Vec<_>>()
+    };
+    skel.maps
+        .nodes
+        .update(&[0; 4], &bytes(&node), MapFlags::ANY)?;
+    skel.maps
+        .cores
+        .update(&[0; 4], &bytes(&core), MapFlags::ANY)?;
+    let _link = skel.progs.unguarded_exec.attach_lsm()?;
+    let ends = swap_under_storm()?;
+    ensure!(
+        !ends.harmed.is_empty(),
+        "no scheduler was harmed without the guard: {ends:?}"
+    );
+    Ok(())
+}

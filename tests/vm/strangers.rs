@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! Those that the gate must not touch: strangers, other LSMs' denials, everybody in observe.
+
+use std::ffi::CString;
+use std::fs;
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use nix::libc::{self, EAGAIN, EXDEV};
+
+use crate::admission::gate_on_node_0;
+use crate::gate::Gate;
+use crate::launch::{command, fails, launch, program, script, starts};
+use crate::machine::{Load, cpus, node_cpus, pin, wait_for};
+use crate::skel::denier::DenierSkelBuilder;
+use crate::{NUMA, Needs, Test};
+
+pub(crate) const TESTS: &[Test] = &[
+    Test {
+        name: "i2_strangers_pass",
+        needs: Needs::Nothing,
+        on: NUMA,
+        run: strangers,
+    },
+    Test {
+        name: "i2_helpers_of_the_kernel_pass",
+        needs: Needs::Nothing,
+        on: NUMA,
+        run: helpers,
+    },
+    Test {
+        name: "i2_pid_1_passes",
+        needs: Needs::Nothing,
+        on: NUMA,
+        run: pid_1,
+    },
+    Test {
+        name: "i2_execve_check_passes",
+        needs: Needs::ExecveCheck,
+        on: NUMA,
+        run: check,
+    },
+    Test {
+        name: "i6_other_lsms_count",
+        needs: Needs::Nothing,
+        on: NUMA,
+        run: other_lsm,
+    },
+    Test {
+        name: "i8_observe_never_blocks",
+        needs: Needs::Nothing,
+        on: NUMA,
+        run: observe,
+    },
+    Test {
+        name: "i8_unknown_does_not_block_in_observe",
+        needs: Needs::Nothing,
+        on: NUMA,
+        run: unknown,
+    },
+];
+
+const SERVER: &str = "/opt/server";
+
+fn strangers() -> Result<()> {
+    // The same name elsewhere, a name of the same hash, and names around the rule's.
+    let others = [
+        "/opt/other/server",
+        "/opt/servers",
+        "/opt/serve",
+        "/usr/local/bin/server",
+    ];
+    program(SERVER)?;
+    others.iter().try_for_each(|path| program(path))?;
+    let _load = Load::on(&cpus()?)?;
+    starts(SERVER)?;
+    let gate = Gate::start(&Gate::policy("enforce", SERVER, ""))?;
+    fails(SERVER, EAGAIN)?;
+    others.iter().try_for_each(|path| starts(path))?;
+    for _ in 0..200 {
+        std::thread::spawn(|| ())
+            .join()
+            .ok()
+            .context("a thread did not end")?;
+    }
+    let status = gate.status()?;
+    ensure!(status["rules"][0]["launches"] == 1, "{status}");
+    gate.stop()?;
+    starts(SERVER)
+}
+
+/// The kernel runs its modprobe helper from a thread of its own.
+fn helpers() -> Result<()> {
+    const HELPER: &str = "/opt/modprobe";
+    const SETTING: &str = "/proc/sys/kernel/modprobe";
+    const DONE: &str = "/tmp/helper-ran";
+    script(HELPER)?;
+    fs::write(HELPER, format!("#!/bin/sh\n: >{DONE}\n"))?;
+    let before = fs::read_to_string(SETTING)?;
+    fs::write(SETTING, HELPER)?;
+    let _load = Load::on(&cpus()?)?;
+    let gate = Gate::start(&Gate::policy("enforce", HELPER, ""))?;
+    fails(HELPER, EAGAIN)?;
+    // A protocol family that nobody has: the kernel asks for its module.
+    // SAFETY: socket(2) takes no pointers; the answer is an error, so nothing is left open.
+    unsafe { libc::socket(libc::AF_BLUETOOTH, libc::SOCK_RAW, 0) };
+    let ran = wait_for("the kernel's helper ran", Duration::from_secs(20), || {
+        fs::exists(DONE).unwrap_or(false)
+    });
+    fs::write(SETTING, before.trim())?;
+    ran?;
+    gate.stop()
+}
+
+/// The init script of the guest executes the file that it is told to, when it is told so.
+fn pid_1() -> Result<()> {
+    const AGAIN: &str = "/run/init-again";
+    const DONE: &str = "/tmp/pid-1-ran";
+    script(AGAIN)?;
+    fs::write(
+        AGAIN,
+        format!("#!/bin/sh\n[ $$ = 1 ] && : >{DONE}\nexec /bin/sh /init --again\n"),
+    )?;
+    let _load = Load::on(&cpus()?)?;
+    let gate = Gate::start(&Gate::policy("enforce", AGAIN, ""))?;
+    fails(AGAIN, EAGAIN)?;
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(1),
+        nix::sys::signal::Signal::SIGUSR1,
+    )?;
+    wait_for("PID 1 ran the file", Duration::from_secs(20), || {
+        fs::exists(DONE).unwrap_or(false)
+    })?;
+    gate.stop()
+}
+
+fn check() -> Result<()> {
+    /// `include/uapi/linux/fcntl.h`, 6.14.
+    const AT_EXECVE_CHECK: i32 = 0x10000;
+    program(SERVER)?;
+    let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, ""))?;
+    let _load = Load::on(&node_cpus(0)?)?;
+    fails(SERVER, EAGAIN)?;
+    let path = CString::new(SERVER)?;
+    let none: [*const libc::c_char; 1] = [std::ptr::null()];
+    // SAFETY: the path and both lists end as execveat(2) wants, and live through the call.
+    let answer = unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            none.as_ptr(),
+            none.as_ptr(),
+            AT_EXECVE_CHECK,
+        )
+    };
+    ensure!(
+        answer == 0,
+        "the probe failed: {}",
+        std::io::Error::last_os_error()
+    );
+    let status = gate.status()?;
+    ensure!(status["rules"][0]["launches"] == 1, "{status}");
+    gate.stop()
+}
+
+/// Another LSM denies each exec of a child of ours, before or after the gate.
+fn other_lsm() -> Result<()> {
+    program(SERVER)?;
+    for gate_first in [true, false] {
+        let mut storage = MaybeUninit::uninit();
+        let mut skel = DenierSkelBuilder::default().open(&mut storage)?.load()?;
+        let policy = Gate::policy("enforce", SERVER, "");
+        let (gate, link);
+        if gate_first {
+            gate = gate_on_node_0(&policy)?;
+            link = skel.progs.deny_exec.attach_lsm()?;
+        } else {
+            link = skel.progs.deny_exec.attach_lsm()?;
+            gate = gate_on_node_0(&policy)?;
+        }
+        let mut deny = |on: bool| -> Result<()> {
+            skel.maps.data_data.as_mut().context("no data")?.denied_uid =
+                if on { 1000 } else { u32::MAX };
+            Ok(())
+        };
+        let mut theirs = command(SERVER);
+        std::os::unix::process::CommandExt::uid(&mut theirs, 1000);
+
+        deny(true)?;
+        ensure!(
+            launch(&mut theirs)? == Some(EXDEV),
+            "the other's denial was lost"
+        );
+        let counted = gate.status()?["rules"][0]["launches"].as_u64();
+        ensure!(
+            counted == Some(u64::from(gate_first)),
+            "{counted:?}, gate first: {gate_first}"
+        );
+        {
+            let _load = Load::on(&node_cpus(0)?)?;
+            let expected = if gate_first { EAGAIN } else { EXDEV };
+            ensure!(
+                launch(&mut theirs)? == Some(expected),
+                "gate first: {gate_first}"
+            );
+            deny(false)?;
+            ensure!(
+                launch(&mut theirs)? == Some(EAGAIN),
+                "gate first: {gate_first}"
+            );
+        }
+        gate.stop()?;
+        drop(link);
+        ensure!(launch(&mut theirs)?.is_none());
+    }
+    Ok(())
+}
+
+fn observe() -> Result<()> {
+    program(SERVER)?;
+    let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, ""))?;
+    let load = Load::on(&node_cpus(0)?)?;
+    fails(SERVER, EAGAIN)?;
+    gate.stop()?;
+    let gate = gate_on_node_0(&Gate::policy("observe", SERVER, ""))?;
+    for _ in 0..100 {
+        starts(SERVER)?;
+    }
+    for verdict in gate.verdicts(100)? {
+        ensure!(
+            verdict.effect() == "logged" && verdict.get("verdict") == "deny",
+            "{verdict:?}"
+        );
+    }
+    let rule = &gate.status()?["rules"][0];
+    ensure!(rule["would_deny"] == 100 && rule["denied"] == 0, "{rule}");
+    drop(load);
+    gate.stop()
+}
+
+/// A node whose CPUs all came after the daemon read the topology is unknown to the gate.
+fn unknown() -> Result<()> {
+    program(SERVER)?;
+    let node_1 = node_cpus(1)?;
+    let set_online = |online: u32| {
+        node_1.iter().try_for_each(|cpu| {
+            fs::write(
+                format!("/sys/devices/system/cpu/cpu{cpu}/online"),
+                online.to_string(),
+            )
+        })
+    };
+    for (mode, on_unknown, denied, effect) in [
+        ("observe", "deny", false, "logged"),
+        ("enforce", "deny", true, "denied"),
+        ("enforce", "admit", false, "admitted"),
+    ] {
+        pin(&node_cpus(0)?)?;
+        set_online(0)?;
+        let policy = Gate::policy(mode, SERVER, "").replace(
+            "[[rule]]",
+            &format!("on_unknown = \"{on_unknown}\"\n[[rule]]"),
+        );
+        let gate = Gate::start(&policy);
+        set_online(1)?;
+        let gate = gate?;
+        pin(&node_1)?;
+        ensure!(
+            launch(&mut command(SERVER))?.is_some() == denied,
+            "{mode}, {on_unknown}"
+        );
+        let verdict = gate.verdict()?;
+        ensure!(
+            verdict.get("verdict") == "unknown" && verdict.effect() == effect,
+            "{verdict:?}"
+        );
+        ensure!(gate.status()?["rules"][0]["unknown"] == 1);
+        gate.stop()?;
+    }
+    Ok(())
+}

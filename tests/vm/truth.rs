@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The numbers in a verdict against the oracle's, under changing load.
+
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::libc::EAGAIN;
+
+use crate::gate::{Gate, Verdict};
+use crate::launch::{command, launch, program};
+use crate::machine::{Core, Load, cores, pin};
+use crate::oracle::{Oracle, Truth};
+use crate::schedulers::{Scheduler, Tracking, state};
+use crate::{NUMA, Needs, Test};
+
+pub(crate) const TESTS: &[Test] = &[
+    Test {
+        name: "i4_the_scan_tells_the_truth",
+        needs: Needs::Nothing,
+        on: NUMA,
+        run: scan,
+    },
+    Test {
+        name: "i4_each_idle_source_tells_the_truth",
+        needs: Needs::SchedExt,
+        on: NUMA,
+        run: each_source,
+    },
+    Test {
+        name: "i4_the_scan_tells_the_truth_on_other_topologies",
+        needs: Needs::Nothing,
+        on: &["one-node", "smt-off", "smt4"],
+        run: scan_briefly,
+    },
+];
+
+const SERVER: &str = "/opt/server";
+
+/// How launches compared with the oracle.
+#[derive(Debug, Default)]
+struct Comparison {
+    /// The oracle had one number, and the verdict has it.
+    exact: usize,
+    /// Something was on its way to a CPU, and the verdict lies in the range.
+    in_range: usize,
+    wrong: Vec<String>,
+    admitted: usize,
+}
+
+impl Comparison {
+    fn add(&mut self, truth: &Truth, verdict: &Verdict) -> Result<()> {
+        let free = verdict.number("cores_free")?;
+        let needed = verdict.number("cores_needed")?;
+        let denied = verdict.effect() == "denied";
+        let consistent =
+            denied == (free < needed) && truth.answer == if denied { -EAGAIN } else { 0 };
+        if !truth.free.contains(&free) || !consistent {
+            self.wrong.push(format!("{truth:?}, but {verdict:?}"));
+        } else if truth.free.start() == truth.free.end() {
+            self.exact += 1;
+        } else {
+            self.in_range += 1;
+        }
+        self.admitted += usize::from(!denied);
+        Ok(())
+    }
+
+    fn judge(&self, launches: usize) -> Result<()> {
+        eprintln!(
+            "{launches} launches: {} admitted; {} numbers exact, {} in range, {} wrong",
+            self.admitted,
+            self.exact,
+            self.in_range,
+            self.wrong.len()
+        );
+        ensure!(
+            self.wrong.is_empty(),
+            "{} wrong: {:#?}",
+            self.wrong.len(),
+            self.wrong
+        );
+        ensure!(
+            self.exact * 2 > launches,
+            "the oracle was sure of too few: {self:?}"
+        );
+        let both = self.admitted > launches / 20 && self.admitted < launches - launches / 20;
+        ensure!(both, "the load gave only one answer: {self:?}");
+        Ok(())
+    }
+}
+
+fn scan() -> Result<()> {
+    compare(1000, "runqueue")
+}
+
+fn scan_briefly() -> Result<()> {
+    compare(200, "runqueue")
+}
+
+fn each_source() -> Result<()> {
+    for tracking in Tracking::ALL {
+        let scheduler = Scheduler::load(tracking)?;
+        // Just after it attached, a scheduler's masks are not yet right.
+        std::thread::sleep(Duration::from_millis(500));
+        compare(1000, tracking.source()).with_context(|| format!("under {tracking:?}"))?;
+        ensure!(state() == "enabled", "{tracking:?} was ejected");
+        drop(scheduler);
+    }
+    Ok(())
+}
+
+/// Launches from changing places, with changing needs, under changing load.
+fn compare(launches: usize, source: &str) -> Result<()> {
+    program(SERVER)?;
+    let mut storage = MaybeUninit::uninit();
+    let mut oracle = Oracle::start(&mut storage)?;
+    let gate = Gate::start(&Gate::policy("enforce", SERVER, ""))?;
+    let all = cores()?;
+    let mut comparison = Comparison::default();
+    let mut load = None;
+    for i in 0..launches {
+        if i % 10 == 0 {
+            drop(load.take());
+            load = Some(some_load(&all, i / 10)?);
+        }
+        let node = all[i % all.len()].node;
+        let here: Vec<Core> = all
+            .iter()
+            .filter(|core| core.node == node)
+            .cloned()
+            .collect();
+        pin(&here
+            .iter()
+            .flat_map(|core| core.cpus.clone())
+            .collect::<Vec<_>>())?;
+        oracle.truths(&here, 0)?;
+        launch(&mut command(SERVER))?;
+        let verdict = gate.verdict()?;
+        let pid = verdict.number("pid")? as i32;
+        ensure!(
+            verdict.get("source") == source,
+            "{source} expected: {verdict:?}"
+        );
+        let truths = oracle.truths(&here, pid)?;
+        let [truth] = &truths[..] else {
+            bail!("one exec of {pid} expected: {truths:?}")
+        };
+        comparison.add(truth, &verdict)?;
+    }
+    comparison.judge(launches)?;
+    gate.stop()
+}
+
+/// A load that leaves some cores alone: busy threads, bursts, or both.
+fn some_load(cores: &[Core], round: usize) -> Result<(Load, Load)> {
+    let pick = |offset: usize, count: usize| -> Vec<u32> {
+        (0..count)
+            .map(|i| &cores[(round * 3 + offset + i) % cores.len()].cpus)
+            .map(|cpus| cpus[(round + offset) % cpus.len()])
+            .collect()
+    };
+    Ok((
+        Load::on(&pick(0, round % 4))?,
+        Load::bursts(&pick(2, (round / 4) % 3), Duration::from_millis(10))?,
+    ))
+}
