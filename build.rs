@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use libbpf_cargo::SkeletonBuilder;
 
-const OBJECTS: &[&str] = &["gate"];
+const OBJECTS: &[&str] = &["gate", "companion"];
 
 fn main() {
     println!("cargo::rerun-if-changed=bpf");

@@ -6,6 +6,7 @@
 //! [`topology`], [`kernel`]}.
 
 pub mod cli;
+pub mod companion;
 pub mod daemon;
 pub mod gate;
 pub mod kernel;

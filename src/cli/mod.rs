@@ -3,6 +3,7 @@
 //! and errors to exit codes.
 
 mod check;
+mod companion;
 mod daemon;
 mod doctor;
 mod output;
@@ -78,6 +79,7 @@ struct Args {
 enum Command {
     Check(check::Args),
     Daemon(daemon::Args),
+    Companion(companion::Args),
     Status(status::Args),
     Doctor(doctor::Args),
 }
@@ -88,6 +90,7 @@ pub fn main() -> ExitCode {
     let result = match &args.command {
         Command::Check(args) => check::run(args),
         Command::Daemon(args) => daemon::run(args),
+        Command::Companion(args) => companion::run(args),
         Command::Status(args) => status::run(args),
         Command::Doctor(args) => doctor::run(args),
     };

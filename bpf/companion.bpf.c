@@ -1,0 +1,641 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The companion: a sched_ext scheduler that keeps the kernel's per-node idle masks on, so
+ * that the gate can read them, and that fills whole idle cores first.
+ *
+ * Two kinds of queue, both ordered by weighted virtual time:
+ *
+ * - one for each node, with the tasks that may run on any CPU of the node;
+ * - one for each CPU, with the tasks that may not (affinity, cpuset, migration disabled).
+ *
+ * They are apart because a queue with one clock is fair, and free of starvation, only among
+ * tasks that compete for the same CPUs. Each CPU divides its time between its own queue and
+ * its node's by how many wait in each.
+ */
+#include "scx.h"
+#include "companion.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* Longest turn of a task while others wait, in ns. Default 20 ms. */
+const volatile __u64 slice_ns = 20000000;
+/* Shortest turn, for tasks of little weight, in ns. Default 1 ms. */
+const volatile __u64 slice_min_ns = 1000000;
+/* The kernel's nr_cpu_ids and the highest node id plus one; the loader sets both. */
+const volatile __s32 nr_cpus = 1;
+const volatile __s32 nr_nodes = 1;
+
+/*
+ * How far ahead of its queue's clock a task may be, in slices. It bounds the wait of tasks of
+ * little weight, which else grows with what everyone else weighs until the kernel's watchdog
+ * ends the scheduler.
+ */
+#define MAX_AHEAD 10
+/* How many more tasks per CPU must wait on another node before its queue is helped. */
+#define IMBALANCE 2
+/* How long after a task was confined CPUs look for such tasks when they have nothing to do. */
+#define CONFINED_RECENT_NS 100000000ULL
+/* The kernel's scale of weights: nice 0 is 100 (include/linux/sched.h, scx.weight). */
+#define WEIGHT_DFL 100
+
+/* Queue ids: a CPU's own queue is its number, a node's has this bit. */
+#define NODE_QUEUE (1ULL << 32)
+#define NO_QUEUE (~0ULL)
+
+struct node {
+	/* Virtual time of the node's queue. */
+	__u64 clock;
+	__u32 nr_cpus;
+	__u32 pad;
+	/*
+	 * Its online CPUs. The kernel's functions take plain memory for a cpumask of theirs if
+	 * it is as large; a bpf_cpumask would need a type tag, which clang 14 does not write.
+	 */
+	struct cpumask cpus;
+};
+
+struct task {
+	/* Weighted time it has had, on the clock of the queue below. */
+	__u64 vtime;
+	/* When its present turn began. */
+	__u64 started;
+	__u64 queue;
+};
+
+/* The loader sets the sizes. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct cpu);
+} cpus SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct node);
+} nodes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct task);
+} tasks SEC(".maps");
+
+/* Rings once, when farewell is written. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} bell SEC(".maps");
+
+struct farewell farewell;
+
+/* When a task last went to a CPU's queue although other CPUs may run it as well. */
+__u64 confined_at;
+
+/*
+ * What the entry into a BPF program adds to migration_disabled of the current task: 1, or 0
+ * on kernels without preemptible RCU that have rcu_read_lock_dont_migrate() (6.18,
+ * kernel/bpf/trampoline.c). Seen rather than known: the least value ever seen.
+ */
+__u32 entry_disables = 1;
+
+static bool before(__u64 a, __u64 b)
+{
+	return (__s64)(a - b) < 0;
+}
+
+static struct cpu *cpu_of(__s32 cpu)
+{
+	__u32 key = cpu;
+	struct cpu *c = bpf_map_lookup_elem(&cpus, &key);
+
+	if (!c)
+		scx_error("CPU %lld is not one the loader knows", cpu);
+	return c;
+}
+
+static struct node *node_of(__u32 node)
+{
+	struct node *n = bpf_map_lookup_elem(&nodes, &node);
+
+	if (!n)
+		scx_error("node %lld is not one the loader knows", node);
+	return n;
+}
+
+static struct task *task_of(struct task_struct *p)
+{
+	struct task *t = bpf_task_storage_get(&tasks, p, NULL, 0);
+
+	if (!t)
+		scx_error("task %lld has no record", p->pid);
+	return t;
+}
+
+static __u64 *clock_of(__u64 queue)
+{
+	if (queue & NODE_QUEUE) {
+		struct node *n = node_of((__u32)queue);
+
+		return n ? &n->clock : NULL;
+	} else {
+		struct cpu *c = cpu_of((__s32)queue);
+
+		return c ? &c->clock : NULL;
+	}
+}
+
+static __u64 weighted(const struct task_struct *p, __u64 time)
+{
+	__u32 weight = p->scx.weight;
+
+	return time * WEIGHT_DFL / (weight ?: 1);
+}
+
+/* A light task has its share in shorter turns, so that it also waits less for the next. */
+static __u64 slice_of(const struct task_struct *p)
+{
+	__u64 slice = slice_ns * p->scx.weight / WEIGHT_DFL;
+
+	if (slice > slice_ns)
+		return slice_ns;
+	return slice < slice_min_ns ? slice_min_ns : slice;
+}
+
+static void advance(__u64 queue, __u64 vtime)
+{
+	__u64 *clock = queue == NO_QUEUE ? NULL : clock_of(queue);
+
+	/* Racy between CPUs: at worst a step is taken again by the next task. */
+	if (clock && before(*clock, vtime))
+		*clock = vtime;
+}
+
+/*
+ * Puts the task on the clock of @queue: as far ahead or behind as it was on its last one,
+ * within bounds. Returns its virtual time there.
+ */
+static __u64 settle(struct task *t, __u64 queue)
+{
+	__u64 *old = t->queue == NO_QUEUE ? NULL : clock_of(t->queue);
+	__u64 *clock = clock_of(queue);
+	__s64 ahead, most = MAX_AHEAD * slice_ns, least = -(__s64)slice_ns;
+
+	if (!clock)
+		return t->vtime;
+	/* A new task begins a slice ahead, or a stream of short-lived ones would come first. */
+	ahead = old ? (__s64)(t->vtime - *old) : (__s64)slice_ns;
+	if (ahead > most)
+		ahead = most;
+	if (ahead < least)
+		ahead = least;
+	t->queue = queue;
+	t->vtime = *clock + ahead;
+	return t->vtime;
+}
+
+static bool must_stay(struct task_struct *p)
+{
+	struct task_struct *current = bpf_get_current_task_btf();
+	__u32 disabled = current->migration_disabled;
+
+	if (disabled < entry_disables)
+		entry_disables = disabled;
+	if (p->nr_cpus_allowed == 1)
+		return true;
+	return p->migration_disabled > (p->pid == current->pid ? entry_disables : 0);
+}
+
+static bool may_use_node(const struct task_struct *p, __u32 node)
+{
+	struct node *n = node_of(node);
+
+	return n && cpumask_covers(p->cpus_ptr, &n->cpus);
+}
+
+/* Whether all of the core's threads, @but excepted, are idle. */
+static bool core_idle(const struct cpu *c, __u32 but)
+{
+	const struct cpumask *idle = scx_bpf_get_idle_cpumask_node(c->node);
+	bool whole = true;
+	__u32 i;
+
+	for (i = 0; i < MAX_THREADS && i < c->threads; i++)
+		if (c->thread[i] != but && !cpumask_has(idle, c->thread[i]))
+			whole = false;
+	scx_bpf_put_idle_cpumask(idle);
+	return whole;
+}
+
+/*
+ * An idle CPU for the task, now claimed for it, or less than 0. Whole idle cores come first.
+ * @roam: a whole core of another node comes before a part of a core of this one; for tasks
+ * that are new or that have run a full turn. Others have their data in this node's caches.
+ */
+static __s32 pick_idle(struct task_struct *p, __s32 prev, bool roam)
+{
+	bool may_stay = cpumask_has(p->cpus_ptr, prev);
+	__u64 core = PICK(CORE), here = PICK(IN_NODE);
+	struct cpu *c = cpu_of(prev);
+	__s32 cpu;
+
+	if (!c)
+		return -ENOENT;
+	if (may_stay && core_idle(c, -1U) && claim_idle(prev))
+		return prev;
+	cpu = scx_bpf_pick_idle_cpu_node(p->cpus_ptr, c->node, roam ? core : core | here);
+	if (cpu >= 0)
+		return cpu;
+	if (may_stay && claim_idle(prev))
+		return prev;
+	cpu = scx_bpf_pick_idle_cpu_node(p->cpus_ptr, c->node, here);
+	if (cpu >= 0)
+		return cpu;
+	cpu = roam ? -EBUSY : scx_bpf_pick_idle_cpu_node(p->cpus_ptr, c->node, core);
+	if (cpu >= 0)
+		return cpu;
+	return scx_bpf_pick_idle_cpu_node(p->cpus_ptr, c->node, 0);
+}
+
+/* The queue that a task belongs to when it runs on, or waits for, @cpu. */
+static __u64 home(struct task_struct *p, __s32 cpu)
+{
+	struct cpu *c = cpu_of(cpu);
+
+	if (c && !must_stay(p) && may_use_node(p, c->node))
+		return NODE_QUEUE | c->node;
+	return cpu;
+}
+
+SEC("struct_ops/companion_select_cpu")
+__s32 BPF_PROG(companion_select_cpu, struct task_struct *p, __s32 prev_cpu, __u64 wake_flags)
+{
+	__s32 cpu = pick_idle(p, prev_cpu, wake_flags & WAKE(FORK));
+	struct task *t = task_of(p);
+
+	if (cpu < 0 || !t)
+		return prev_cpu;
+	settle(t, home(p, cpu));
+	scx_bpf_dsq_insert(p, DSQ(LOCAL), slice_of(p), 0);
+	return cpu;
+}
+
+/* The CPU in whose queue a task that may run on a few CPUs waits: the emptier of two. */
+static __s32 confined_cpu(struct task_struct *p, __s32 cpu)
+{
+	__u32 other = bpf_cpumask_any_distribute(p->cpus_ptr);
+	struct cpu *c;
+
+	confined_at = scx_bpf_now();
+	if (other >= (__u32)nr_cpus || other == (__u32)cpu)
+		return cpu;
+	c = cpu_of(other);
+	if (!c || !c->threads)
+		return cpu;
+	if (!cpumask_has(p->cpus_ptr, cpu))
+		return other;
+	return scx_bpf_dsq_nr_queued(other) < scx_bpf_dsq_nr_queued(cpu) ? (__s32)other : cpu;
+}
+
+/* A CPU's kernel thread that wakes and has not had more than its share. */
+static bool urgent(struct task_struct *p, struct task *t, __s32 cpu, __u64 enq_flags)
+{
+	struct cpu *c = cpu_of(cpu);
+
+	if (!c || !(p->flags & PF_KTHREAD) || p->nr_cpus_allowed != 1)
+		return false;
+	return (enq_flags & ENQ(WAKEUP)) && before(t->vtime, c->clock + slice_ns);
+}
+
+/* The task waits in a queue: its node's, or that of one CPU. */
+static void wait_in_queue(struct task_struct *p, struct task *t, __s32 cpu, __u64 enq_flags)
+{
+	__u64 queue = home(p, cpu), vtime;
+
+	if (!(queue & NODE_QUEUE) && !must_stay(p))
+		queue = confined_cpu(p, cpu);
+	vtime = settle(t, queue);
+	dsq_insert_vtime(p, queue, slice_of(p), vtime, enq_flags);
+	/*
+	 * This CPU's run queue is locked, so it cannot go idle without seeing the task; another
+	 * one can, between its look into its queue and this insertion. Hence the kick. A node's
+	 * queue needs none: all its CPUs look into it, this one at the latest when the present
+	 * slice ends.
+	 */
+	if (!(queue & NODE_QUEUE) && queue != (__u64)cpu)
+		scx_bpf_kick_cpu(queue, 0);
+}
+
+SEC("struct_ops/companion_enqueue")
+void BPF_PROG(companion_enqueue, struct task_struct *p, __u64 enq_flags)
+{
+	__s32 cpu = scx_bpf_task_cpu(p), idle = -EBUSY;
+	struct task *t = task_of(p);
+
+	if (!t)
+		return;
+	if (urgent(p, t, cpu, enq_flags)) {
+		settle(t, cpu);
+		scx_bpf_dsq_insert(p, DSQ(LOCAL), slice_of(p), enq_flags | ENQ(PREEMPT));
+		return;
+	}
+	if (!(enq_flags & ENQ(CPU_SELECTED)) && !must_stay(p))
+		idle = pick_idle(p, cpu, true);
+	if (idle >= 0) {
+		settle(t, home(p, idle));
+		scx_bpf_dsq_insert(p, DSQ(LOCAL_ON) | idle, slice_of(p), enq_flags);
+		scx_bpf_kick_cpu(idle, 0);
+		return;
+	}
+	wait_in_queue(p, t, cpu, enq_flags);
+	/* It was the last task here, and the CPU is about to go idle. */
+	if (enq_flags & ENQ(LAST))
+		scx_bpf_kick_cpu(cpu, 0);
+}
+
+/* Charges the present turn of @p on @cpu up to now. */
+static void charge(struct task_struct *p, struct task *t, __s32 cpu)
+{
+	__u64 now = scx_bpf_now(), used = before(t->started, now) ? now - t->started : 0;
+	struct cpu *c = cpu_of(cpu);
+	__u64 node;
+	struct node *n;
+
+	t->started = now;
+	t->vtime += weighted(p, used);
+	if (!c || t->queue == NO_QUEUE)
+		return;
+	if (!(t->queue & NODE_QUEUE)) {
+		c->lead += used / (scx_bpf_dsq_nr_queued(cpu) + 1);
+		return;
+	}
+	node = NODE_QUEUE | c->node;
+	n = node_of(c->node);
+	if (n && n->nr_cpus)
+		c->lead -= used / (scx_bpf_dsq_nr_queued(node) / n->nr_cpus + 1);
+}
+
+/* A node whose queue is longer than this one's, counted per CPU, by more than IMBALANCE. */
+static __s32 overloaded(__u32 node)
+{
+	struct node *own = node_of(node), *n;
+	__u64 mine = scx_bpf_dsq_nr_queued(NODE_QUEUE | node) + IMBALANCE, theirs;
+	__s32 found = -ENOENT;
+	int i;
+
+	if (!own)
+		return found;
+	bpf_for(i, 0, nr_nodes) {
+		n = node_of(i);
+		if (!n || !n->nr_cpus || (__u32)i == node)
+			continue;
+		theirs = scx_bpf_dsq_nr_queued(NODE_QUEUE | i);
+		if (theirs * own->nr_cpus > mine * n->nr_cpus) {
+			mine = theirs * own->nr_cpus / n->nr_cpus;
+			found = i;
+		}
+	}
+	return found;
+}
+
+/*
+ * Whose turn it is on this CPU, its own queue's or its node's, by what waits in each; the
+ * task that runs, @t or NULL, counts as one that waits.
+ */
+static __u64 whose_turn(struct cpu *c, __s32 cpu, struct task *t)
+{
+	__u64 own = cpu, node = NODE_QUEUE | c->node;
+	__s32 in_own = scx_bpf_dsq_nr_queued(own), in_node = scx_bpf_dsq_nr_queued(node);
+
+	if (t && t->queue == own)
+		in_own++;
+	if (t && t->queue == node)
+		in_node++;
+	if (in_own && in_node)
+		return c->lead > 0 ? node : own;
+	c->lead = 0;
+	if (in_own)
+		return own;
+	return in_node ? node : NO_QUEUE;
+}
+
+/* Whether a task waits in @queue that comes before the one that runs. */
+static bool outrun(__u64 queue, struct task *t)
+{
+	struct bpf_iter_scx_dsq it;
+	struct task_struct *first;
+	bool yes = false;
+
+	if (t->queue != queue)
+		return true;
+	if (!bpf_iter_scx_dsq_new(&it, queue, 0)) {
+		first = bpf_iter_scx_dsq_next(&it);
+		yes = first && before(first->scx.dsq_vtime, t->vtime);
+	}
+	bpf_iter_scx_dsq_destroy(&it);
+	return yes;
+}
+
+/* Fetches the next task for this CPU; false if the one that runs, @t or NULL, is the next. */
+static bool take(struct cpu *c, __s32 cpu, struct task *t)
+{
+	__u64 own = cpu, node = NODE_QUEUE | c->node, queue = whose_turn(c, cpu, t);
+
+	if (queue == NO_QUEUE || (t && !outrun(queue, t)))
+		return false;
+	return move_to_local(queue) || move_to_local(queue == own ? node : own);
+}
+
+/* This CPU has nothing to do: is there a task elsewhere that it may run? */
+static bool steal(struct cpu *c, __s32 cpu)
+{
+	struct node *n;
+	int i;
+
+	bpf_for(i, 0, nr_nodes) {
+		n = node_of(i);
+		if (n && n->nr_cpus && (__u32)i != c->node &&
+		    scx_bpf_dsq_nr_queued(NODE_QUEUE | i) && move_to_local(NODE_QUEUE | i))
+			return true;
+	}
+	if (before(confined_at + CONFINED_RECENT_NS, scx_bpf_now()))
+		return false;
+	bpf_for(i, 0, nr_cpus) {
+		struct cpu *other = cpu_of(i);
+
+		if (other && other->threads && i != cpu && scx_bpf_dsq_nr_queued(i) &&
+		    move_to_local(i))
+			return true;
+	}
+	return false;
+}
+
+/* Whether a task that shares its core could have a whole one instead. */
+static bool could_have_core(struct task_struct *p, struct cpu *c, __s32 cpu)
+{
+	bool found = false;
+	int i;
+
+	if (must_stay(p) || core_idle(c, cpu))
+		return false;
+	bpf_for(i, 0, nr_nodes) {
+		const struct cpumask *whole;
+		struct node *n = node_of(i);
+
+		if (!n || !n->nr_cpus)
+			continue;
+		whole = scx_bpf_get_idle_smtmask_node(i);
+		found |= cpumask_meets(whole, p->cpus_ptr);
+		scx_bpf_put_idle_cpumask(whole);
+	}
+	return found;
+}
+
+SEC("struct_ops/companion_dispatch")
+void BPF_PROG(companion_dispatch, __s32 cpu, struct task_struct *prev)
+{
+	struct cpu *c = cpu_of(cpu);
+	struct task *t = NULL;
+	__s32 node;
+
+	if (!c)
+		return;
+	if (prev && (prev->scx.flags & TASK_FLAG(QUEUED))) {
+		t = task_of(prev);
+		if (!t)
+			return;
+		charge(prev, t, cpu);
+	}
+	node = overloaded(c->node);
+	if (node >= 0 && move_to_local(NODE_QUEUE | node))
+		return;
+	if (take(c, cpu, t))
+		return;
+	if (!prev || !t) {
+		steal(c, cpu);
+		return;
+	}
+	/* Without a new slice the task comes to enqueue() with SCX_ENQ_LAST, and is moved. */
+	if (could_have_core(prev, c, cpu))
+		return;
+	advance(t->queue, t->vtime);
+	task_set_slice(prev, slice_of(prev));
+}
+
+SEC("struct_ops/companion_running")
+void BPF_PROG(companion_running, struct task_struct *p)
+{
+	struct task *t = task_of(p);
+
+	if (!t)
+		return;
+	t->started = scx_bpf_now();
+	advance(t->queue, t->vtime);
+}
+
+SEC("struct_ops/companion_stopping")
+void BPF_PROG(companion_stopping, struct task_struct *p, bool runnable)
+{
+	struct task *t = task_of(p);
+
+	if (t)
+		charge(p, t, scx_bpf_task_cpu(p));
+}
+
+SEC("struct_ops.s/companion_init_task")
+__s32 BPF_PROG(companion_init_task, struct task_struct *p, struct scx_init_task_args *args)
+{
+	struct task *t = bpf_task_storage_get(&tasks, p, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!t)
+		return -ENOMEM;
+	t->queue = NO_QUEUE;
+	return 0;
+}
+
+/* Makes the CPU one of its node's, with a queue for the node if it is the first. */
+static __s32 join_node(__u32 cpu, __u32 node)
+{
+	struct node *n = node_of(node);
+	__s32 err = 0;
+
+	if (!n || cpu >= MAX_CPUS)
+		return -EINVAL;
+	if (!n->nr_cpus)
+		err = scx_bpf_create_dsq(NODE_QUEUE | node, -1);
+	n->cpus.bits[cpu / 64] |= 1ULL << (cpu % 64);
+	n->nr_cpus++;
+	return err;
+}
+
+SEC("struct_ops.s/companion_init")
+__s32 BPF_PROG(companion_init)
+{
+	struct cpu *c;
+	__s32 err;
+	int i;
+
+	bpf_for(i, 0, nr_cpus) {
+		c = cpu_of(i);
+		if (!c || !c->threads)
+			continue;
+		err = scx_bpf_create_dsq(i, -1) ?: join_node(i, c->node);
+		if (err) {
+			scx_error("no queue could be made for CPU %lld", i);
+			return err;
+		}
+	}
+	return 0;
+}
+
+static enum leave why(__s32 kind)
+{
+	if (kind == (__s32)EXIT(DONE))
+		return LEAVE_DONE;
+	if (kind == (__s32)EXIT(UNREG))
+		return LEAVE_UNREG;
+	if (kind == (__s32)EXIT(UNREG_BPF))
+		return LEAVE_UNREG_BPF;
+	if (kind == (__s32)EXIT(UNREG_KERN))
+		return LEAVE_UNREG_KERN;
+	if (kind == (__s32)EXIT(SYSRQ))
+		return LEAVE_SYSRQ;
+	if (kind == (__s32)EXIT(ERROR))
+		return LEAVE_ERROR;
+	if (kind == (__s32)EXIT(ERROR_BPF))
+		return LEAVE_ERROR_BPF;
+	if (kind == (__s32)EXIT(ERROR_STALL))
+		return LEAVE_STALL;
+	return LEAVE_OTHER;
+}
+
+SEC("struct_ops.s/companion_exit")
+void BPF_PROG(companion_exit, struct scx_exit_info *info)
+{
+	__u64 ring = 1;
+
+	farewell.kind = info->kind;
+	farewell.code = info->exit_code;
+	farewell.restart = !!(info->exit_code & EXIT_CODE(ACT_RESTART));
+	bpf_probe_read_kernel_str(farewell.reason, sizeof(farewell.reason), info->reason);
+	bpf_probe_read_kernel_str(farewell.message, sizeof(farewell.message), info->msg);
+	farewell.why = why(info->kind);
+	bpf_ringbuf_output(&bell, &ring, sizeof(ring), 0);
+}
+
+/* The loader sets flags, from the running kernel's enumerators, and hotplug_seq. */
+SEC(".struct_ops.link")
+struct sched_ext_ops companion = {
+	.select_cpu = (void *)companion_select_cpu,
+	.enqueue = (void *)companion_enqueue,
+	.dispatch = (void *)companion_dispatch,
+	.running = (void *)companion_running,
+	.stopping = (void *)companion_stopping,
+	.init_task = (void *)companion_init_task,
+	.init = (void *)companion_init,
+	.exit = (void *)companion_exit,
+	.name = "coregate",
+};

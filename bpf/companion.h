@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the companion and its loader share. Only fixed-width fields, explicit padding; the
+ * Rust side uses types generated from here.
+ */
+#ifndef COREGATE_COMPANION_H
+#define COREGATE_COMPANION_H
+
+#include <linux/types.h>
+
+/* Hardware threads of one core; the most that any machine with Linux has. */
+#define MAX_THREADS 8
+
+/* What the loader tells of one CPU, and what the scheduler keeps for it. */
+struct cpu {
+	/* Virtual time of this CPU's own queue. */
+	__u64 clock;
+	/* Weighted time that the own queue is ahead of the node's queue on this CPU. */
+	__s64 lead;
+	/* Its node. */
+	__u32 node;
+	/* How many entries of thread[] count; 0 while the CPU is offline. */
+	__u32 threads;
+	/* The online threads of its core, itself among them. */
+	__u32 thread[MAX_THREADS];
+};
+
+/* Why the scheduler left; numbers of our own, since the kernel may move its. */
+enum leave {
+	LEAVE_NOT = 0,
+	LEAVE_DONE = 1,
+	LEAVE_UNREG = 2,
+	LEAVE_UNREG_BPF = 3,
+	LEAVE_UNREG_KERN = 4,
+	LEAVE_SYSRQ = 5,
+	LEAVE_ERROR = 6,
+	LEAVE_ERROR_BPF = 7,
+	LEAVE_STALL = 8,
+	LEAVE_OTHER = 9,
+};
+
+/* The kernel's account of the end. */
+struct farewell {
+	enum leave why;
+	/* 1: the kernel asks for a restart, as after CPU hotplug. */
+	__u32 restart;
+	/* The kernel's own number for why, for kinds that have no name here. */
+	__s32 kind;
+	__u32 pad;
+	__s64 code;
+	char reason[128];
+	char message[1024];
+};
+
+_Static_assert(sizeof(struct cpu) == 56, "struct cpu has padding");
+_Static_assert(sizeof(struct farewell) == 1176, "struct farewell has padding");
+
+#endif

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The companion scheduler: loads it, sleeps while it runs, says why it left.
+
+mod exit;
+mod preflight;
+mod scheduler;
+mod skel;
+
+use std::io;
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::topology;
+use scheduler::Scheduler;
+
+pub use exit::{ScxExit, Words};
+
+/// What can be chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// How long a task may run while others wait.
+    pub slice: Duration,
+}
+
+/// What happens while the companion is in charge.
+#[derive(Debug)]
+pub enum Event {
+    /// The kernel schedules by it from now on.
+    Active,
+    /// It left for this reason and is loaded anew.
+    Again(ScxExit),
+}
+
+/// Why the companion could not be put in charge.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// sysfs is not there.
+    #[error("cannot look at this kernel: sysfs is not mounted; run: mount -t sysfs sysfs /sys")]
+    NoSysfs,
+    /// The kernel has no sched_ext.
+    #[error(
+        "this kernel has no sched_ext (/sys/kernel/sched_ext is missing), so it takes no \
+         scheduler; boot a kernel with CONFIG_SCHED_CLASS_EXT=y, 6.16 or later"
+    )]
+    NoSchedExt,
+    /// The kernel does not describe its types.
+    #[error(
+        "this kernel does not describe its types (/sys/kernel/btf/vmlinux is missing), so the \
+         scheduler cannot be fitted to it; boot a kernel with CONFIG_DEBUG_INFO_BTF=y"
+    )]
+    NoBtf,
+    /// The kernel's sched_ext lacks a flag.
+    #[error(
+        "this kernel's sched_ext lacks {flag}, which the companion needs; boot a kernel 6.16 \
+         or later"
+    )]
+    NoFlag {
+        /// Its name in the kernel.
+        flag: &'static str,
+    },
+    /// Not enough capabilities.
+    #[error(
+        "not permitted to load a scheduler: that needs root, or the capabilities CAP_BPF and \
+         CAP_PERFMON; run it as root"
+    )]
+    NotPermitted,
+    /// Another scheduler is loaded.
+    #[error(
+        "another scheduler is loaded: {ops:?}; the kernel runs one at a time. Stop that one \
+         first (its name stands in /sys/kernel/sched_ext/root/ops)"
+    )]
+    Loaded {
+        /// Its name.
+        ops: String,
+    },
+    /// A file of sysfs could not be read.
+    #[error("cannot read {path}: {source}")]
+    Sysfs {
+        /// The file.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The CPUs of this machine could not be found out.
+    #[error(transparent)]
+    Topology(#[from] topology::Error),
+    /// More hardware threads in one core than the scheduler has room for.
+    #[error("the core of CPU {leader} has {threads} threads; the companion knows at most {most}")]
+    Threads {
+        /// The core's first CPU.
+        leader: u32,
+        /// How many it has.
+        threads: usize,
+        /// How many it may have.
+        most: usize,
+    },
+    /// The kernel did not take the scheduler.
+    #[error("cannot {step} the companion scheduler: {source}{said}")]
+    Kernel {
+        /// What was tried.
+        step: &'static str,
+        /// Why it failed.
+        source: libbpf_rs::Error,
+        /// What libbpf said meanwhile; empty, or begins a new line.
+        said: String,
+    },
+    /// A call to the system failed.
+    #[error("cannot {step}: {source}")]
+    System {
+        /// What was tried.
+        step: &'static str,
+        /// Why it failed.
+        source: nix::Error,
+    },
+}
+
+impl Error {
+    /// Whether another kernel is the remedy.
+    pub fn is_kernel(&self) -> bool {
+        matches!(self, Self::NoSchedExt | Self::NoBtf | Self::NoFlag { .. })
+    }
+
+    fn system(step: &'static str) -> impl FnOnce(nix::Error) -> Self {
+        move |source| Self::System { step, source }
+    }
+}
+
+/// Puts the companion in charge until SIGTERM or SIGINT arrives or the kernel
+/// ends it, and returns which. When the kernel asks for a new start, it gets
+/// one. `on_event` learns of each start.
+///
+/// # Errors
+///
+/// The companion could not be put in charge; then the kernel's own scheduler is.
+pub fn run(config: &Config, on_event: &mut dyn FnMut(Event)) -> Result<ScxExit, Error> {
+    let signals = block_signals()?;
+    loop {
+        let exit = run_once(config, &signals, on_event)?;
+        if !matches!(exit, ScxExit::Restart(_)) {
+            return Ok(exit);
+        }
+        on_event(Event::Again(exit));
+    }
+}
+
+fn run_once(
+    config: &Config,
+    signals: &SignalFd,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<ScxExit, Error> {
+    preflight::check()?;
+    let mut room = scheduler::Room::uninit();
+    let mut scheduler = Scheduler::load(config, &mut room)?;
+    scheduler.attach()?;
+    on_event(Event::Active);
+    scheduler.wait(signals)?;
+    Ok(scheduler.detach())
+}
+
+/// The signals that end the companion, from now on only to be read.
+fn block_signals() -> Result<SignalFd, Error> {
+    let ends = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    ends.thread_block()
+        .and_then(|()| SignalFd::with_flags(&ends, SfdFlags::SFD_CLOEXEC))
+        .map_err(Error::system("wait for signals"))
+}

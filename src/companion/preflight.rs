@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What must hold before the companion can be loaded, and the remedy if it
+//! does not.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use caps::{CapSet, Capability};
+use libbpf_rs::btf::types::{Enum, Enum64};
+use libbpf_rs::btf::{Btf, BtfType};
+
+use super::Error;
+
+/// sched_ext's folder of sysfs; it is there exactly if the kernel has
+/// `CONFIG_SCHED_CLASS_EXT` (kernel/sched/ext.c).
+const SCHED_EXT: &str = "/sys/kernel/sched_ext";
+/// The kernel's own types.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// The flags of `struct sched_ext_ops` that the companion sets.
+///
+/// The last two make the kernel ask the scheduler about tasks that it would
+/// else run on the spot: nothing may run unasked on a core that is held.
+const OPS_FLAGS: [&str; 4] = [
+    "SCX_OPS_BUILTIN_IDLE_PER_NODE",
+    "SCX_OPS_ENQ_LAST",
+    "SCX_OPS_ENQ_EXITING",
+    "SCX_OPS_ENQ_MIGRATION_DISABLED",
+];
+
+/// Checks that this kernel can run the companion, that this process may load
+/// it, and that no other scheduler is in the way.
+pub(super) fn check() -> Result<(), Error> {
+    if !Path::new("/sys/kernel").exists() {
+        return Err(Error::NoSysfs);
+    }
+    if !Path::new(SCHED_EXT).exists() {
+        return Err(Error::NoSchedExt);
+    }
+    if !Path::new(BTF).exists() {
+        return Err(Error::NoBtf);
+    }
+    if !permitted() {
+        return Err(Error::NotPermitted);
+    }
+    match loaded()? {
+        None => Ok(()),
+        Some(ops) => Err(Error::Loaded { ops }),
+    }
+}
+
+/// Loading a scheduler needs both of these or CAP_SYS_ADMIN, which includes
+/// them (kernel/bpf/syscall.c).
+fn permitted() -> bool {
+    let has = |cap| caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false);
+    has(Capability::CAP_SYS_ADMIN) || (has(Capability::CAP_BPF) && has(Capability::CAP_PERFMON))
+}
+
+/// The name of the scheduler that is loaded, if one is.
+fn loaded() -> Result<Option<String>, Error> {
+    if read(&format!("{SCHED_EXT}/state"))? == "disabled" {
+        return Ok(None);
+    }
+    let ops = read(&format!("{SCHED_EXT}/root/ops"));
+    // It may just be leaving, or coming: then it has no name here.
+    Ok(Some(ops.unwrap_or_else(|_| "unnamed".to_owned())))
+}
+
+/// How many times CPUs have come or gone; the kernel compares it with its own
+/// when a scheduler is enabled.
+pub(super) fn hotplug_seq() -> Result<u64, Error> {
+    let path = format!("{SCHED_EXT}/hotplug_seq");
+    let text = read(&path)?;
+    text.parse().map_err(|_| Error::Sysfs {
+        path,
+        source: io::Error::new(io::ErrorKind::InvalidData, format!("{text:?} is no number")),
+    })
+}
+
+/// The running kernel's value of [`OPS_FLAGS`], since it may move them.
+pub(super) fn ops_flags() -> Result<u64, Error> {
+    let btf = Btf::from_vmlinux().map_err(|_| Error::NoBtf)?;
+    let known = enumerators(&btf, "scx_ops_flags");
+    OPS_FLAGS.iter().try_fold(0, |flags, &wanted| {
+        let found = known.iter().find(|(name, _)| name == wanted);
+        found
+            .map(|(_, value)| flags | value)
+            .ok_or(Error::NoFlag { flag: wanted })
+    })
+}
+
+/// Name and value of each enumerator of an enum of the kernel.
+fn enumerators(btf: &Btf<'_>, name: &str) -> Vec<(String, u64)> {
+    let Some(found) = btf
+        .type_by_name::<BtfType<'_>>(name)
+        .filter(BtfType::is_any_enum)
+    else {
+        return Vec::new();
+    };
+    if let Ok(wide) = Enum64::try_from(found) {
+        return wide
+            .iter()
+            .filter_map(|member| {
+                let value = u64::try_from(member.value).ok()?;
+                Some((member.name?.to_string_lossy().into_owned(), value))
+            })
+            .collect();
+    }
+    let Ok(narrow) = Enum::try_from(found) else {
+        return Vec::new();
+    };
+    narrow
+        .iter()
+        .filter_map(|member| {
+            let value = u64::try_from(member.value).ok()?;
+            Some((member.name?.to_string_lossy().into_owned(), value))
+        })
+        .collect()
+}
+
+fn read(path: &str) -> Result<String, Error> {
+    let text = fs::read_to_string(path).map_err(|source| Error::Sysfs {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(text.trim_end().to_owned())
+}

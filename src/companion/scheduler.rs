@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The scheduler in the kernel: the only place here that touches libbpf.
+
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use libbpf_rs::{Link, MapCore, MapFlags, OpenObject, PrintLevel};
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::signalfd::SignalFd;
+
+use super::skel::{CompanionSkel, CompanionSkelBuilder, OpenCompanionSkel, types};
+use super::{Config, Error, ScxExit, exit, preflight};
+use crate::topology::{SYSFS, Topology};
+
+/// Where libbpf keeps a loaded object.
+pub(super) type Room = MaybeUninit<OpenObject>;
+
+/// The loaded scheduler. Dropped, it leaves the kernel.
+pub(super) struct Scheduler<'room> {
+    link: Option<Link>,
+    skel: CompanionSkel<'room>,
+}
+
+impl<'room> Scheduler<'room> {
+    /// Loads the scheduler, without putting it in charge.
+    pub(super) fn load(config: &Config, room: &'room mut Room) -> Result<Self, Error> {
+        // Before the topology is read: if that changes meanwhile, the kernel
+        // sees that this number is old and asks for a new start.
+        let hotplug_seq = preflight::hotplug_seq()?;
+        let topology = Topology::read(Path::new(SYSFS))?;
+        let flags = preflight::ops_flags()?;
+        let listening = Listening::begin();
+        let mut open = CompanionSkelBuilder::default()
+            .open(room)
+            .map_err(|source| listening.error("open", source))?;
+        // SAFETY: the skeleton points to libbpf's copy of `companion`, which
+        // lives as long as the open object; nothing else refers to it now.
+        let ops = unsafe { &mut *open.struct_ops.companion };
+        ops.flags = flags;
+        ops.hotplug_seq = hotplug_seq;
+        configure(&mut open, config, &topology)
+            .map_err(|source| listening.error("configure", source))?;
+        let skel = open
+            .load()
+            .map_err(|source| listening.error("load", source))?;
+        for (number, cpu) in cpus(&topology)? {
+            skel.maps
+                .cpus
+                .update(&number.to_ne_bytes(), &bytes(&cpu), MapFlags::ANY)
+                .map_err(|source| listening.error("configure", source))?;
+        }
+        Ok(Self { link: None, skel })
+    }
+
+    /// Puts the scheduler in charge.
+    pub(super) fn attach(&mut self) -> Result<(), Error> {
+        let listening = Listening::begin();
+        let link = self
+            .skel
+            .maps
+            .companion
+            .attach_struct_ops()
+            .map_err(|source| listening.error("attach", source))?;
+        self.link = Some(link);
+        Ok(())
+    }
+
+    /// Sleeps until a signal arrives or the scheduler leaves.
+    pub(super) fn wait(&self, signals: &SignalFd) -> Result<(), Error> {
+        let wait = |epoll: Epoll| {
+            let fds: [BorrowedFd<'_>; 2] = [signals.as_fd(), self.skel.maps.bell.as_fd()];
+            for fd in fds {
+                epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+            }
+            loop {
+                match epoll.wait(&mut [EpollEvent::empty()], EpollTimeout::NONE) {
+                    Err(Errno::EINTR) => {}
+                    other => return other,
+                }
+            }
+        };
+        Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .and_then(wait)
+            .map(drop)
+            .map_err(Error::system("wait for the scheduler"))
+    }
+
+    /// Takes the scheduler out, if it is still in, and says why it left.
+    pub(super) fn detach(mut self) -> ScxExit {
+        // The kernel is back on its own scheduler, and the farewell written,
+        // when this returns (bpf_scx_unreg(), kernel/sched/ext.c).
+        drop(self.link.take());
+        let farewell = self.skel.maps.bss_data.as_ref().map(|bss| &bss.farewell);
+        farewell
+            .and_then(exit::read)
+            .unwrap_or(ScxExit::Unregistered)
+    }
+}
+
+/// Tells the scheduler what is fixed for its life.
+fn configure(
+    open: &mut OpenCompanionSkel<'_>,
+    config: &Config,
+    topology: &Topology,
+) -> Result<(), libbpf_rs::Error> {
+    let nodes = topology.nodes.last().map_or(1, |node| node.id + 1);
+    open.maps.cpus.set_max_entries(topology.possible)?;
+    open.maps.nodes.set_max_entries(nodes)?;
+    let Some(rodata) = open.maps.rodata_data.as_deref_mut() else {
+        return Ok(());
+    };
+    let invalid = |_| libbpf_rs::Error::from_raw_os_error(Errno::EOVERFLOW as i32);
+    rodata.slice_ns = u64::try_from(config.slice.as_nanos()).map_err(invalid)?;
+    rodata.slice_min_ns = rodata.slice_min_ns.min(rodata.slice_ns);
+    rodata.nr_cpus = i32::try_from(topology.possible).map_err(invalid)?;
+    rodata.nr_nodes = i32::try_from(nodes).map_err(invalid)?;
+    Ok(())
+}
+
+/// What the scheduler is told of each online CPU.
+fn cpus(topology: &Topology) -> Result<Vec<(u32, types::cpu)>, Error> {
+    let mut all = Vec::new();
+    for node in &topology.nodes {
+        for core in &node.cores {
+            let mut cpu = types::cpu {
+                node: node.id,
+                ..types::cpu::default()
+            };
+            let most = cpu.thread.len();
+            let known = cpu.thread.get_mut(..core.cpus.len());
+            let too_many = || Error::Threads {
+                leader: core.leader(),
+                threads: core.cpus.len(),
+                most,
+            };
+            known.ok_or_else(too_many)?.copy_from_slice(&core.cpus);
+            cpu.threads = u32::try_from(core.cpus.len()).unwrap_or(u32::MAX);
+            all.extend(core.cpus.iter().map(|&number| (number, cpu)));
+        }
+    }
+    Ok(all)
+}
+
+/// The bytes of a map value.
+fn bytes(cpu: &types::cpu) -> [u8; size_of::<types::cpu>()] {
+    // SAFETY: both types have the same size, and the structure has no padding
+    // (companion.h asserts its size), so that each of its bytes is set.
+    unsafe { std::mem::transmute_copy(cpu) }
+}
+
+/// What libbpf printed since [`Listening::begin`].
+static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The last lines of libbpf's that an error repeats: the verifier's log is long,
+/// and its end counts.
+const LINES: usize = 20;
+
+/// Keeps what libbpf prints, so that an error can repeat it.
+struct Listening;
+
+impl Listening {
+    fn begin() -> Self {
+        SAID.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {
+            SAID.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(text);
+        })));
+        Self
+    }
+
+    fn error(&self, step: &'static str, source: libbpf_rs::Error) -> Error {
+        let text = SAID.lock().unwrap_or_else(PoisonError::into_inner).concat();
+        let lines: Vec<&str> = text.lines().collect();
+        let mut said = String::new();
+        for line in &lines[lines.len().saturating_sub(LINES)..] {
+            said.push_str("\n  ");
+            said.push_str(line);
+        }
+        Error::Kernel { step, source, said }
+    }
+}

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The skeleton of `bpf/companion.bpf.c` that `build.rs` generates, types of
+//! `bpf/companion.h` included.
+
+#![allow(missing_docs, unreachable_pub, clippy::all, clippy::restriction)]
+
+include!(concat!(env!("OUT_DIR"), "/companion.skel.rs"));
