@@ -81,7 +81,7 @@ impl<'obj> Daemon<'obj> {
             };
             for event in &ready[..count] {
                 match event.data() {
-                    EVENTS => self.log_events()?,
+                    EVENTS => _ = self.log_events()?,
                     QUESTIONS => control.answer(|| self.status()),
                     _ => return self.stop(),
                 }
@@ -105,7 +105,7 @@ impl<'obj> Daemon<'obj> {
     }
 
     fn stop(&mut self) -> Result<()> {
-        self.log_events()?;
+        while self.log_events()? > 0 {}
         self.say(
             Severity::LOG_NOTICE,
             "stopped: the gate is detached, launches are not judged",
@@ -120,9 +120,11 @@ impl<'obj> Daemon<'obj> {
         let _ = writeln!(io::stderr(), "coregate: {line}");
     }
 
-    fn log_events(&mut self) -> Result<()> {
-        for raw in self.gate.take_events()? {
-            let event = self.event(&raw);
+    /// Logs one batch of events; how many there were.
+    fn log_events(&mut self) -> Result<usize> {
+        let events = self.gate.take_events()?;
+        for raw in &events {
+            let event = self.event(raw);
             let severity = match event.effect {
                 Effect::Admitted => Severity::LOG_INFO,
                 Effect::Denied | Effect::Logged => Severity::LOG_WARNING,
@@ -135,7 +137,7 @@ impl<'obj> Daemon<'obj> {
             }
             self.emitted += 1;
         }
-        Ok(())
+        Ok(events.len())
     }
 
     fn event(&self, raw: &abi::event) -> Event {

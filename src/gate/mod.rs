@@ -210,17 +210,21 @@ impl<'obj> Gate<'obj> {
         self.skel.maps.events.as_fd()
     }
 
-    /// Takes the events that wait, in the order of their verdicts on each CPU.
+    /// Takes events that wait, at most [`BATCH`], so that the caller is not kept from
+    /// everything else by a storm.
     ///
     /// # Errors
     ///
     /// The ring buffer could not be read.
     pub fn take_events(&self) -> Result<Vec<abi::event>, Error> {
-        self.events.consume().map_err(|cause| Error::Kernel {
-            what: "read the ring buffer".into(),
-            said: String::new(),
-            cause,
-        })?;
+        let taken = self.events.consume_raw_n(BATCH);
+        if taken < 0 {
+            return Err(Error::Kernel {
+                what: "read the ring buffer".into(),
+                said: String::new(),
+                cause: libbpf_rs::Error::from_raw_os_error(-taken),
+            });
+        }
         Ok(self.inbox.borrow_mut().events.drain(..).collect())
     }
 
@@ -299,6 +303,9 @@ impl<'obj> Gate<'obj> {
 
 /// The generation of the policy that a gate starts with.
 pub const FIRST_GENERATION: u32 = 1;
+
+/// How many events are taken at once.
+const BATCH: usize = 256;
 
 fn put_all<T: plain::Plain>(
     map: &dyn MapCore,

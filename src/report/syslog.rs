@@ -2,22 +2,29 @@
 //! The system log.
 //!
 //! The `syslog` crate makes the records; the socket is ours, because the crate's own never
-//! reconnects once the log daemon was restarted, and waits while its queue is full.
+//! reconnects once the log daemon was restarted, and waits for ever while its queue is full.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use syslog::{Facility, Formatter3164, LogFormat, Severity};
 
 /// Where `syslog(3)` sends to.
 const DEV_LOG: &str = "/dev/log";
 
-/// A sender to the log daemon that survives its restarts and never waits for it.
+/// How long a line waits for room in the queue of the log daemon, which by default holds no
+/// more than 10 (net.unix.max_dgram_qlen).
+const WAIT: Duration = Duration::from_secs(1);
+
+/// A sender to the log daemon that survives its restarts and waits for it only briefly.
 pub struct Syslog {
     path: PathBuf,
     socket: Option<UnixDatagram>,
     formatter: Formatter3164,
+    /// The last line found no room in time: until one does, none waits.
+    stalled: bool,
     lost: u64,
 }
 
@@ -39,6 +46,7 @@ impl Syslog {
                 process: env!("CARGO_PKG_NAME").into(),
                 pid: std::process::id(),
             },
+            stalled: false,
             lost: 0,
         }
     }
@@ -47,9 +55,7 @@ impl Syslog {
     pub fn send(&mut self, severity: Severity, line: &str) {
         let mut record = Vec::new();
         let sent = match self.formatter.format(&mut record, severity, line) {
-            Ok(()) => self
-                .try_send(&record)
-                .or_else(|_| self.reconnect_and_send(&record)),
+            Ok(()) => self.send_record(&record),
             Err(error) => Err(io::Error::other(error)),
         };
         if sent.is_err() {
@@ -62,17 +68,39 @@ impl Syslog {
         self.lost
     }
 
+    fn send_record(&mut self, record: &[u8]) -> io::Result<()> {
+        let mut sent = self.try_send(record);
+        if sent
+            .as_ref()
+            .is_err_and(|error| error.kind() != ErrorKind::WouldBlock)
+        {
+            self.connect()?;
+            sent = self.try_send(record);
+        }
+        let stalled = sent
+            .as_ref()
+            .is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        if stalled != self.stalled {
+            self.stalled = stalled;
+            if let Some(socket) = &self.socket {
+                socket.set_nonblocking(stalled)?;
+            }
+        }
+        sent
+    }
+
     fn try_send(&self, record: &[u8]) -> io::Result<()> {
-        let socket = self.socket.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let socket = self.socket.as_ref().ok_or(ErrorKind::NotConnected)?;
         socket.send(record).map(drop)
     }
 
-    fn reconnect_and_send(&mut self, record: &[u8]) -> io::Result<()> {
+    fn connect(&mut self) -> io::Result<()> {
         let socket = UnixDatagram::unbound()?;
-        socket.set_nonblocking(true)?;
+        socket.set_write_timeout(Some(WAIT))?;
         socket.connect(&self.path)?;
         self.socket = Some(socket);
-        self.try_send(record)
+        self.stalled = false;
+        Ok(())
     }
 }
 

@@ -6,7 +6,10 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -24,7 +27,7 @@ pub(crate) const LOAD_TIME: Duration = Duration::from_secs(180);
 /// A running daemon; dropping it stops it.
 pub(crate) struct Gate {
     child: Child,
-    log: Option<UnixDatagram>,
+    log: Option<Log>,
     stderr: Receiver<String>,
 }
 
@@ -65,13 +68,54 @@ impl Verdict {
     }
 }
 
+/// A log daemon that keeps the verdicts; dropping it ends it.
+struct Log {
+    lines: Receiver<Verdict>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Log {
+    fn listen() -> Result<Self> {
+        let _ = fs::remove_file(DEV_LOG);
+        let socket = UnixDatagram::bind(DEV_LOG).context("cannot listen at /dev/log")?;
+        socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let (sender, lines) = channel();
+        let thread = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while !stopped.load(Ordering::Relaxed) {
+                let Ok(len) = socket.recv(&mut buffer) else {
+                    continue;
+                };
+                if let Some(verdict) = Verdict::parse(&String::from_utf8_lossy(&buffer[..len])) {
+                    let _ = sender.send(verdict);
+                }
+            }
+        });
+        Ok(Self {
+            lines,
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
 impl Gate {
     /// Starts a daemon with this policy, and waits until it is ready.
     pub(crate) fn start(policy: &str) -> Result<Self> {
         fs::write(POLICY, policy)?;
-        let _ = fs::remove_file(DEV_LOG);
-        let log = UnixDatagram::bind(DEV_LOG).context("cannot listen at /dev/log")?;
-        log.set_nonblocking(true)?;
+        let log = Log::listen()?;
         let mut child = Command::new(COREGATE)
             .args(["daemon", "--policy", POLICY])
             .stdin(Stdio::null())
@@ -109,11 +153,8 @@ impl Gate {
     /// The verdicts that were logged since the last call, once `count` of them are there.
     pub(crate) fn verdicts(&self, count: usize) -> Result<Vec<Verdict>> {
         let mut verdicts = Vec::new();
-        let mut buffer = [0; 4096];
         crate::machine::wait_for("verdicts in the log", Duration::from_secs(20), || {
-            while let Some(len) = self.log.as_ref().and_then(|log| log.recv(&mut buffer).ok()) {
-                verdicts.extend(Verdict::parse(&String::from_utf8_lossy(&buffer[..len])));
-            }
+            verdicts.extend(self.log.iter().flat_map(|log| log.lines.try_iter()));
             verdicts.len() >= count
         })
         .with_context(|| format!("{count} expected, found {verdicts:?}"))?;
