@@ -4,7 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -197,6 +197,14 @@ impl Host for ThisHost {
         let uid = user.map(|user| user.uid.as_raw());
         self.uids.borrow_mut().insert(name.into(), uid);
         Ok(uid)
+    }
+
+    fn resolve(&self, exe: &str) -> Option<String> {
+        fs::canonicalize(exe)
+            .ok()?
+            .into_os_string()
+            .into_string()
+            .ok()
     }
 
     fn largest_node(&self) -> Option<u32> {

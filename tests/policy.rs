@@ -29,6 +29,10 @@ impl Host for Machine {
         }
     }
 
+    fn resolve(&self, _: &str) -> Option<String> {
+        None
+    }
+
     fn largest_node(&self) -> Option<u32> {
         Some(4)
     }

@@ -37,13 +37,13 @@ impl PolicyTables {
         let mut launches = BTreeMap::new();
         for (number, rule) in (0..).zip(&policy.rules) {
             let next = exes.len() as u32;
-            let exe = *exes.entry(rule.exe.as_str()).or_insert(next);
+            let exe = *exes.entry(rule.file.as_str()).or_insert(next);
             let uid = rule
                 .user
                 .as_ref()
                 .map_or(abi::limits::ANY_UID.0, |user| user.uid);
             launches.entry((exe, uid)).or_insert(number);
-            let bit = name_bit(rule.exe.as_bytes());
+            let bit = name_bit(rule.file.as_bytes());
             name_filter[bit as usize / 64] |= 1 << (bit % 64);
         }
         Self {

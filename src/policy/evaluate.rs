@@ -37,8 +37,8 @@ pub struct Launch<'a> {
     /// The resolved path of the file that was asked for: of a script, not of
     /// its interpreter.
     pub exe: &'a [u8],
-    /// The real user id of the launcher in the initial user namespace
-    /// (`bpf_get_current_uid_gid()`), before a set-user-id bit takes effect.
+    /// The effective user id of the launcher in the initial user namespace,
+    /// before a set-user-id bit of the file takes effect.
     pub uid: u32,
 }
 
@@ -76,7 +76,7 @@ pub fn evaluate(policy: &Policy, launch: &Launch<'_>) -> Option<usize> {
 }
 
 fn matches(rule: &Rule, launch: &Launch<'_>) -> bool {
-    rule.exe.as_bytes() == launch.exe
+    rule.file.as_bytes() == launch.exe
         && rule.user.as_ref().is_none_or(|user| user.uid == launch.uid)
 }
 

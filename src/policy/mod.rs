@@ -35,6 +35,10 @@ pub trait Host {
     /// there is such a user.
     fn uid(&self, name: &str) -> Result<Option<u32>, String>;
 
+    /// Where the path `exe` leads once its symbolic links are resolved; `None` if that cannot
+    /// be said, as for a program that is not installed yet. The gate sees resolved paths only.
+    fn resolve(&self, exe: &str) -> Option<String>;
+
     /// The cores of the node that has the most, or `None` if the topology
     /// could not be read; then `cores` has no upper limit.
     fn largest_node(&self) -> Option<u32>;

@@ -99,9 +99,12 @@ pub struct Policy {
 pub struct Rule {
     /// 1 to [`MAX_NAME`] bytes out of `[A-Za-z0-9._-]`.
     pub name: String,
-    /// The resolved path of the program: absolute, 2 to [`MAX_EXE`] bytes, no
-    /// NUL, no empty, `.` or `..` component.
+    /// The path of the program as the policy has it: absolute, 2 to
+    /// [`MAX_EXE`] bytes, no NUL, no empty, `.` or `..` component.
     pub exe: String,
+    /// Where that path led when the policy was read; the same, if it led
+    /// nowhere. This is what a launch is compared with. Up to [`MAX_EXE`] bytes.
+    pub file: String,
     /// The launching user; `None` matches every user.
     pub user: Option<User>,
     /// The free cores that the launch needs: at least 1, and no more than the

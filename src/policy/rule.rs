@@ -35,7 +35,7 @@ pub(super) fn rule(
 ) -> Option<Rule> {
     let line = report.line(section.at.start);
     let name = name(section, names, report);
-    let exe = exe(section, report);
+    let exe = exe(section, host, report);
     let user = match section.get("user") {
         Some(value) => user(value, host, report).map(Some),
         None => Some(None),
@@ -46,9 +46,11 @@ pub(super) fn rule(
     };
     let action: Action = word(section, "action", report);
     let errno = errno(section, report);
+    let (exe, file) = exe?;
     Some(Rule {
         name: name?,
-        exe: exe?,
+        exe,
+        file,
         user: user?,
         cores: cores?,
         action,
@@ -97,7 +99,12 @@ fn name(section: &Section<'_>, names: &mut Names, report: &mut Report<'_>) -> Op
     Some(name.into())
 }
 
-fn exe(section: &Section<'_>, report: &mut Report<'_>) -> Option<String> {
+/// The path as it is written, and where it leads.
+fn exe(
+    section: &Section<'_>,
+    host: &dyn Host,
+    report: &mut Report<'_>,
+) -> Option<(String, String)> {
     let hint = "add the program's path, such as exe = \"/usr/bin/redis-server\"";
     let value = required(section, "exe", hint, report)?;
     let exe = string(
@@ -106,13 +113,24 @@ fn exe(section: &Section<'_>, report: &mut Report<'_>) -> Option<String> {
         "write one path in quotes: exe = \"/usr/bin/redis-server\"",
         report,
     )?;
-    match exe_fault(exe) {
-        None => Some(exe.into()),
-        Some((message, hint)) => {
-            report.error(value.span(), message, hint);
-            None
-        }
+    if let Some((message, hint)) = exe_fault(exe) {
+        report.error(value.span(), message, hint);
+        return None;
     }
+    let file = host.resolve(exe).unwrap_or_else(|| exe.into());
+    if file.len() > MAX_EXE {
+        let message = format!(
+            "`exe` leads to a path of {} bytes, and the gate's map holds {MAX_EXE}",
+            file.len()
+        );
+        report.error(
+            value.span(),
+            message,
+            "install the program under a shorter path",
+        );
+        return None;
+    }
+    Some((exe.into(), file))
 }
 
 /// Why the gate could never see a launch of `exe`, and what to do about it.

@@ -11,6 +11,10 @@ impl Host for Machine {
         Ok((name == "redis").then_some(101))
     }
 
+    fn resolve(&self, exe: &str) -> Option<String> {
+        (exe == "/link").then(|| "/where/it/leads".into())
+    }
+
     fn largest_node(&self) -> Option<u32> {
         Some(4)
     }
@@ -22,6 +26,10 @@ struct Blind;
 impl Host for Blind {
     fn uid(&self, _: &str) -> Result<Option<u32>, String> {
         Ok(None)
+    }
+
+    fn resolve(&self, _: &str) -> Option<String> {
+        None
     }
 
     fn largest_node(&self) -> Option<u32> {
@@ -272,4 +280,16 @@ proptest! {
     fn any_lines_are_judged(lines in prop::collection::vec(select(LINES), 0..20)) {
         judge(&lines.join("\n"));
     }
+}
+
+#[test]
+fn a_link_is_resolved_when_the_policy_is_read() {
+    let text = "[[rule]]\nname = \"a\"\nexe = \"/link\"\n[[rule]]\nname = \"b\"\nexe = \"/x\"\n";
+    let policy = parse("p.toml", text, &Machine).unwrap();
+    let paths: Vec<_> = policy
+        .rules
+        .iter()
+        .map(|rule| (rule.exe.as_str(), rule.file.as_str()))
+        .collect();
+    assert_eq!(paths, [("/link", "/where/it/leads"), ("/x", "/x")]);
 }

@@ -13,6 +13,10 @@ impl Host for AnyHost {
         Ok(Some(1))
     }
 
+    fn resolve(&self, exe: &str) -> Option<String> {
+        ThisHost::new().resolve(exe)
+    }
+
     fn largest_node(&self) -> Option<u32> {
         None
     }
@@ -114,8 +118,8 @@ fn oddities_of_exe() {
         warnings,
         [
             format!(
-                "p.toml:4: rule \"link\": {link:?} goes through a symbolic link, which the gate \
-                 never sees; write the path it leads to, {program:?}"
+                "p.toml:4: rule \"link\": {link:?} leads to {program:?}, and the rule watches \
+                 that file, by whichever name it is launched; write that path if this is meant"
             ),
             format!(
                 "p.toml:7: rule \"missing\": {missing:?} cannot be found: No such file or \

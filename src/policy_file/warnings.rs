@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
 
 use serde::Serialize;
 
@@ -37,7 +36,7 @@ pub fn warnings(policy: &Policy) -> Vec<Warning> {
 }
 
 fn of_rule(rule: &Rule) -> Option<Warning> {
-    let (message, hint) = exe_oddity(&rule.exe)?;
+    let (message, hint) = exe_oddity(rule)?;
     Some(Warning {
         origin: Some(rule.origin.clone()),
         rule: Some(rule.name.clone()),
@@ -46,27 +45,30 @@ fn of_rule(rule: &Rule) -> Option<Warning> {
     })
 }
 
-fn exe_oddity(exe: &str) -> Option<(String, String)> {
-    let path = Path::new(exe);
-    let resolved = match fs::canonicalize(path) {
-        Ok(resolved) => resolved,
+fn exe_oddity(rule: &Rule) -> Option<(String, String)> {
+    let Rule { exe, file, .. } = rule;
+    let metadata = match fs::metadata(file) {
+        Ok(metadata) => metadata,
         Err(error) => {
-            let message = format!("{exe:?} cannot be found: {error}");
             return Some((
-                message,
+                format!("{exe:?} cannot be found: {error}"),
                 "correct the path, unless it is installed later".into(),
             ));
         }
     };
-    if resolved != path {
-        let message = format!("{exe:?} goes through a symbolic link, which the gate never sees");
-        return Some((message, format!("write the path it leads to, {resolved:?}")));
-    }
-    if !resolved.is_file() {
+    if !metadata.is_file() {
         return Some((
             format!("{exe:?} is not a file"),
             "name the program itself".into(),
         ));
     }
-    None
+    (exe != file).then(|| {
+        (
+            format!(
+                "{exe:?} leads to {file:?}, and the rule watches that file, by whichever name \
+                 it is launched"
+            ),
+            "write that path if this is meant".into(),
+        )
+    })
 }

@@ -164,7 +164,8 @@ fn by_path() -> Result<()> {
     let _load = Load::fill(0)?;
     pin(&node_cpus(0)?)?;
     starts(SCRIPT)?;
-    let gate = gate_on_node_0(&Gate::policy("enforce", SCRIPT, ""))?;
+    // The rule names the link: it is for the file that the link leads to.
+    let gate = gate_on_node_0(&Gate::policy("enforce", "/opt/link.sh", ""))?;
     for path in [SCRIPT, "/opt/link.sh", "/opt/../opt/run.sh"] {
         fails(path, EAGAIN)?;
         ensure!(gate.verdict()?.get("exe") == SCRIPT);

@@ -78,7 +78,7 @@ on_unknown = "admit"
 
 [[rule]]
 name = "cache"
-exe = "/usr/bin/redis-check-rdb"   # what Debian's link redis-server leads to
+exe = "/usr/bin/redis-server"
 user = "redis"
 cores = 1
 action = "deny"

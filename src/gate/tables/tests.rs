@@ -6,7 +6,8 @@ use crate::topology::{Core, Node};
 fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
     Rule {
         name: name.into(),
-        exe: exe.into(),
+        exe: format!("/link/to{exe}"),
+        file: exe.into(),
         user: uid.map(|uid| User { uid, name: None }),
         cores: 1,
         action: Action::Deny,

@@ -6,6 +6,7 @@ fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
     Rule {
         name: name.into(),
         exe: exe.into(),
+        file: exe.into(),
         user: uid.map(|uid| User { uid, name: None }),
         cores: 2,
         action: Action::Deny,
