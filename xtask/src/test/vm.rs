@@ -2,6 +2,7 @@
 //! The tests that run in guests: which there are, and whether each of them
 //! reported.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -80,8 +81,10 @@ pub(super) fn list(batches: &[Batch]) {
 ///
 /// # Errors
 /// When nothing can be booted at all.
-pub(super) fn run(report: &Report, args: &Args, batches: Vec<Batch>) -> Result<()> {
+pub(super) fn run(report: &Report, args: &Args, mut batches: Vec<Batch>) -> Result<()> {
     let tools = Tools::new(&Cache::open()?)?;
+    // The longest first, so that none of them runs on alone at the end.
+    batches.sort_by_key(|batch| Reverse(batch.names.len()));
     let queue = Mutex::new(VecDeque::from(batches));
     let next = || {
         let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
