@@ -147,7 +147,10 @@ fn check_warns_and_says_ok() {
     let warnings: Vec<_> = stderr(&output).lines().collect();
     assert_eq!(warnings.len(), 2, "{warnings:?}");
     assert!(warnings[0].starts_with(&format!("warning: {path}:1: rule \"l\": ")));
-    assert!(warnings[0].contains("leads to \"/proc/version\""), "{warnings:?}");
+    assert!(
+        warnings[0].contains("leads to \"/proc/version\""),
+        "{warnings:?}"
+    );
     assert!(warnings[1].contains(":4: rule \"m\": \"/missing\" cannot be found"));
 }
 
