@@ -103,7 +103,7 @@ fn each_source() -> Result<()> {
         let scheduler = Scheduler::load(tracking)?;
         // Just after it attached, a scheduler's masks are not yet right.
         std::thread::sleep(Duration::from_millis(500));
-        compare(1000, tracking.source()).with_context(|| format!("under {tracking:?}"))?;
+        compare(350, tracking.source()).with_context(|| format!("under {tracking:?}"))?;
         ensure!(state() == "enabled", "{tracking:?} was ejected");
         drop(scheduler);
     }
