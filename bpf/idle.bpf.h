@@ -141,7 +141,7 @@ static __always_inline bool cpu_is_allowed(const struct task_struct *task, __u32
 
 /* One walk over the cores of a node. */
 struct walk {
-	/* NULL: read the runqueues. */
+	/* NULL: read the runqueues only. */
 	const struct cpumask *mask;
 	/* NULL: every CPU is allowed. */
 	const struct task_struct *task;
@@ -160,11 +160,16 @@ static __always_inline bool core_is_allowed(const struct walk *w, const struct c
 	return false;
 }
 
-/* In a mask a core's threads are set all or none, so its leader stands for it. */
+/*
+ * In a mask a core's threads are set all or none, so its leader stands for it. What the mask
+ * calls busy is taken for busy: a task may be on its way there. What it calls free is looked
+ * at: two siblings that change at the same time can leave the mask wrong until one of them
+ * changes again (update_builtin_idle(), kernel/sched/ext_idle.c).
+ */
 static __always_inline bool core_is_free(const struct walk *w, const struct core *core)
 {
-	if (w->mask)
-		return bpf_cpumask_test_cpu(core->cpu[0], w->mask);
+	if (w->mask && !mask_has(w->mask, core->cpu[0]))
+		return false;
 	for (__u32 i = 0; i < CORE_CPUS_MAX && i < core->nr_cpus; i++)
 		if (!cpu_is_idle(core->cpu[i]))
 			return false;

@@ -141,8 +141,17 @@ extern void scx_bpf_put_idle_cpumask(const struct cpumask *mask) __ksym __weak;
 /* 6.15. */
 extern const struct cpumask *scx_bpf_get_idle_smtmask_node(int node) __ksym __weak;
 
-/* 6.3. */
-extern bool bpf_cpumask_test_cpu(__u32 cpu, const struct cpumask *mask) __ksym __weak;
+/*
+ * 6.3. It returns a bool, of which x86 sets the low byte only, and clang 14 looks at the whole
+ * register: use it through mask_has().
+ */
+extern int bpf_cpumask_test_cpu(__u32 cpu, const struct cpumask *mask) __ksym __weak;
+
+static __always_inline bool mask_has(const struct cpumask *mask, __u32 cpu)
+{
+	return bpf_cpumask_test_cpu(cpu, mask) & 0xff;
+}
+
 /* 6.2. */
 extern void bpf_rcu_read_lock(void) __ksym __weak;
 extern void bpf_rcu_read_unlock(void) __ksym __weak;
