@@ -139,7 +139,7 @@ fn starts_anew_after_hotplug() -> Result<()> {
     }
     // The CPU that came back is used.
     let crew = Crew::start([Job::busy().on(&[*last])])?;
-    crew.all_progress(Duration::from_secs(2), SOON)?;
+    crew.all_progress(SOON)?;
     drop(crew);
     ensure!(companion.stop(Signal::SIGTERM)?.code == Some(0));
     Ok(())
@@ -230,7 +230,7 @@ fn serves_newcomers_soon() -> Result<()> {
             .map(|_| Job::busy().on(few))
             .chain(all.iter().skip(3).map(|_| Job::busy())),
     )?;
-    std::thread::sleep(Duration::from_secs(8));
+    old.watch(Duration::from_secs(8))?;
     let new = Crew::start(
         [
             Job::busy().on(few),
@@ -241,7 +241,11 @@ fn serves_newcomers_soon() -> Result<()> {
         .into_iter()
         .chain(few.iter().map(|&cpu| Job::busy().on(&[cpu]))),
     )?;
-    std::thread::sleep(Duration::from_secs(8));
+    let end = Instant::now() + Duration::from_secs(8);
+    while Instant::now() < end {
+        old.look()?;
+        new.watch(Duration::from_millis(100))?;
+    }
     let (waited_new, waited_old) = (new.longest_wait(..), old.longest_wait(..));
     println!("longest wait: new {waited_new:?}, old {waited_old:?}");
     ensure!(
@@ -300,12 +304,11 @@ fn soak() -> Duration {
     Duration::from_secs(seconds.unwrap_or(20))
 }
 
-/// How long a thread may wait when each CPU has about five busy ones. An emulated CPU runs an
-/// eighth of the time or less, so that the kernel's own scheduler lets the same threads wait up
-/// to 2 s, and those of nice 19 up to 15 s; sched_ext's watchdog bites at 30 s.
-const LONGEST_WAIT: Duration = Duration::from_secs(6);
-const LONGEST_LIGHT_WAIT: Duration = Duration::from_secs(25);
-/// The heaviest nice value that counts as light.
+/// How long a thread may be on no CPU when each CPU has about five busy ones: twice and more
+/// what was seen on an emulated machine that shares its host.
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
+const LONGEST_LIGHT_WAIT: Duration = Duration::from_secs(8);
+/// The lowest nice value that counts as light.
 const LIGHT: i32 = 10;
 
 fn no_starvation_under_load() -> Result<()> {
@@ -322,23 +325,21 @@ fn no_starvation_under_load() -> Result<()> {
         .chain([Job::forking(), Job::forking(), Job::spawning()]);
     let crew = Crew::start(jobs)?;
     let movers = Crew::start((0..all.len()).map(|_| Job::busy()))?;
-    let (end, step) = (Instant::now() + soak(), Duration::from_secs(12));
-    let mut turn = 0;
-    while Instant::now() < end {
-        for crew in [&crew, &movers] {
-            crew.mark();
+    let end = Instant::now() + soak();
+    for turn in 0.. {
+        movers.shuffle(&all, turn)?;
+        std::thread::sleep(Duration::from_millis(20));
+        if turn % 10 == 0 {
+            crew.look()?;
+            movers.look()?;
+            ensure!(state()? == "enabled", "{:?}", companion.end(SOON)?);
         }
-        let until = Instant::now() + step;
-        while Instant::now() < until {
-            turn += 1;
-            movers.shuffle(&all, turn)?;
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        ensure!(state()? == "enabled", "{:?}", companion.end(SOON)?);
-        for crew in [&crew, &movers] {
-            crew.ensure_progress(..LIGHT)?;
+        if Instant::now() > end {
+            break;
         }
     }
+    // An emulated CPU gets little done in a light thread's turn.
+    crew.all_progress(Duration::from_secs(60))?;
     let waited = crew.longest_wait(..LIGHT).max(movers.longest_wait(..));
     let light = crew.longest_wait(LIGHT..);
     let count = crew.len() + movers.len();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Threads that want CPUs, and measure themselves what they get.
 
+use std::cell::RefCell;
 use std::fs;
 use std::ops::RangeBounds;
 use std::process::{Command, Stdio};
@@ -10,11 +11,13 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
+
+use crate::machine::wait_for;
 
 /// What a thread does in each turn.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -95,15 +98,6 @@ impl Job {
             }
         }
     }
-
-    /// The part of a turn that is no wait for a CPU.
-    fn wanted(&self) -> Duration {
-        if self.kind == Kind::Napping {
-            NAP
-        } else {
-            Duration::ZERO
-        }
-    }
 }
 
 const NAP: Duration = Duration::from_millis(3);
@@ -119,16 +113,50 @@ fn spin() {
 #[derive(Default)]
 struct Account {
     turns: AtomicU64,
-    marked: AtomicU64,
     cpu: AtomicI32,
-    longest_us: AtomicU64,
+}
+
+/// What the kernel tells of a thread: the work of an emulated CPU says little of how long a
+/// thread was on it.
+struct Watch {
+    ran: u64,
+    changed: Instant,
+    longest: Duration,
 }
 
 struct Member {
     tid: Pid,
     job: Job,
     account: Arc<Account>,
+    watch: RefCell<Watch>,
     thread: JoinHandle<()>,
+}
+
+impl Member {
+    /// Nanoseconds on a CPU so far.
+    fn ran(&self) -> Result<u64> {
+        let stat = fs::read_to_string(format!("/proc/self/task/{}/schedstat", self.tid))?;
+        let ran = stat.split_whitespace().next().context("empty schedstat")?;
+        Ok(ran.parse()?)
+    }
+
+    /// Notes how long the thread has been on no CPU, as far as it is certain.
+    fn look(&self) -> Result<()> {
+        let ran = self.ran()?;
+        let mut watch = self.watch.borrow_mut();
+        if ran == watch.ran {
+            watch.longest = watch.longest.max(watch.changed.elapsed());
+        } else {
+            watch.ran = ran;
+            watch.changed = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// Whether it wants a CPU all the time, or nearly so.
+    fn is_eager(&self) -> bool {
+        matches!(self.job.kind, Kind::Busy | Kind::Napping)
+    }
 }
 
 /// Threads at work until dropped.
@@ -167,6 +195,11 @@ impl Crew {
             tid,
             job,
             account,
+            watch: RefCell::new(Watch {
+                ran: 0,
+                changed: Instant::now(),
+                longest: Duration::ZERO,
+            }),
             thread,
         })
     }
@@ -183,36 +216,42 @@ impl Crew {
             .filter_map(move |member| u32::try_from(cpu(member)).ok())
     }
 
-    /// The longest time between two turns of any thread with such a nice value, its sleep not
-    /// counted.
+    /// Watches all threads for this time.
+    pub(crate) fn watch(&self, time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        while Instant::now() < end {
+            self.look()?;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    /// Looks once at all threads; for waits to be seen this must be done often.
+    pub(crate) fn look(&self) -> Result<()> {
+        self.members.iter().try_for_each(Member::look)
+    }
+
+    /// The longest time that an eager thread with such a nice value was seen to be on no CPU.
     pub(crate) fn longest_wait(&self, nice: impl RangeBounds<i32>) -> Duration {
         let such = self
             .members
             .iter()
-            .filter(|member| nice.contains(&member.job.nice));
-        let longest = such.map(|member| member.account.longest_us.load(Ordering::Relaxed));
-        Duration::from_micros(longest.max().unwrap_or(0))
+            .filter(|member| member.is_eager() && nice.contains(&member.job.nice));
+        let longest = such.map(|member| member.watch.borrow().longest);
+        longest.max().unwrap_or_default()
     }
 
     /// The longest wait of each thread, and its job.
     pub(crate) fn waits(&self) -> String {
-        let wait = |member: &Member| {
-            let longest = member.account.longest_us.load(Ordering::Relaxed) / 1000;
-            format!("\n  {longest} ms {:?}", member.job)
-        };
+        let wait =
+            |member: &Member| format!("\n  {:?} {:?}", member.watch.borrow().longest, member.job);
         self.members.iter().map(wait).collect()
     }
 
     /// CPU time of each thread, in seconds.
     pub(crate) fn cpu_times(&self) -> Result<Vec<f64>> {
-        self.members
-            .iter()
-            .map(|member| {
-                let stat = fs::read_to_string(format!("/proc/self/task/{}/schedstat", member.tid))?;
-                let ran = stat.split_whitespace().next().context("empty schedstat")?;
-                Ok(ran.parse::<f64>()? / 1e9)
-            })
-            .collect()
+        let seconds = |member: &Member| Ok(member.ran()? as f64 / 1e9);
+        self.members.iter().map(seconds).collect()
     }
 
     /// The part of these threads' running that was on these CPUs, by samples.
@@ -240,39 +279,15 @@ impl Crew {
             .collect()
     }
 
-    /// Remembers how far each thread is.
-    pub(crate) fn mark(&self) {
-        for (member, turns) in self.members.iter().zip(self.turns()) {
-            member.account.marked.store(turns, Ordering::Relaxed);
-        }
-    }
-
-    /// Each thread with such a nice value has gone on since [`Crew::mark`].
-    pub(crate) fn ensure_progress(&self, nice: impl RangeBounds<i32>) -> Result<()> {
-        let all = self.members.iter().zip(self.turns());
-        for (member, turns) in all.filter(|(member, _)| nice.contains(&member.job.nice)) {
-            let before = member.account.marked.load(Ordering::Relaxed);
-            ensure!(
-                turns > before,
-                "{:?} made no progress; waits: {}",
-                member.job,
-                self.waits()
-            );
-        }
-        Ok(())
-    }
-
-    /// Each thread goes on within `time`, looked at every `step`.
-    pub(crate) fn all_progress(&self, step: Duration, time: Duration) -> Result<()> {
-        self.mark();
-        let end = Instant::now() + time;
-        loop {
-            std::thread::sleep(step);
-            let progress = self.ensure_progress(..);
-            if progress.is_ok() || Instant::now() > end {
-                return progress;
-            }
-        }
+    /// Each thread gets on within this time.
+    pub(crate) fn all_progress(&self, time: Duration) -> Result<()> {
+        let before = self.turns();
+        wait_for("progress of all", time, || {
+            self.turns()
+                .iter()
+                .zip(&before)
+                .all(|(now, then)| now > then)
+        })
     }
 
     /// Lets all threads run on these CPUs from now on.
@@ -302,14 +317,8 @@ impl Drop for Crew {
 }
 
 fn work(job: &Job, account: &Account, stop: &AtomicBool) {
-    let mut last = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         job.turn();
-        let now = Instant::now();
-        let waited = (now - last).saturating_sub(job.wanted());
-        let waited = u64::try_from(waited.as_micros()).unwrap_or(u64::MAX);
-        last = now;
-        account.longest_us.fetch_max(waited, Ordering::Relaxed);
         account.turns.fetch_add(1, Ordering::Relaxed);
         let cpu = sched_getcpu().ok().and_then(|cpu| i32::try_from(cpu).ok());
         account.cpu.store(cpu.unwrap_or(-1), Ordering::Relaxed);
