@@ -85,7 +85,7 @@ const LAUNCH: Budget = Budget::Instructions(5_000.0);
 const ROWS: &[Row] = &[
     row("exec/none", "exec: the failing execve itself, no program"),
     row(EXEC_BARE, "exec: a program that returns 0"),
-    row("exec/unmatched", "exec: no rule matches").within(Budget::Times(2.0, EXEC_BARE)),
+    row("exec/unmatched", "exec: no rule matches").within(Budget::Times(2.0, FORK_BARE)),
     row("exec/namesake", "exec: no rule matches, one has the name"),
     row(ADMITTED, "exec: admitted, runqueue scan").within(LAUNCH),
     row("exec/admitted-node", "exec: admitted, node mask").within(LAUNCH),
@@ -391,6 +391,7 @@ mod tests {
     fn a_budget_is_met_or_missed() {
         let found = found(&[
             "row exec/bare 170 2",
+            "row fork/bare 170 2",
             "row exec/unmatched 340 2",
             "row exec/admitted 5001 2",
             "row exec/admitted-10000 5200 2",

@@ -30,7 +30,7 @@ pub(super) const BLOCK: usize = WARM_UP + LAUNCHES;
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// `-icount shift=1`: the clock of the guest goes on by 2 ns with each instruction.
-const NS_PER_INSTRUCTION: f64 = 2.0;
+pub(super) const NS_PER_INSTRUCTION: f64 = 2.0;
 
 /// A launch to be measured.
 #[derive(Clone, Copy, Debug)]
