@@ -44,7 +44,8 @@ static __always_inline __u32 name_bit(__u64 head, __u32 len)
 {
 	__u64 h = (head ^ len) * 0x9e3779b97f4a7c15ULL;
 
-	return (h >> 32) % NAME_FILTER_BITS;
+	/* The upper end of the product: only there each byte of the name has a say. */
+	return h / ((__u64)-1 / NAME_FILTER_BITS + 1);
 }
 
 /*

@@ -102,7 +102,7 @@ fn name_bit(path: &[u8]) -> u32 {
     let len = name.len().min(8);
     head[..len].copy_from_slice(&name[..len]);
     let hash = (u64::from_le_bytes(head) ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((hash >> 32) % u64::from(FILTER_BITS)) as u32
+    (hash / (u64::MAX / u64::from(FILTER_BITS) + 1)) as u32
 }
 
 /// A topology as the gate reads it.

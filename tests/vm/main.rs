@@ -3,6 +3,7 @@
 //! run inside a guest only; `--list` works anywhere.
 
 mod admission;
+mod bench;
 mod companion;
 mod daemon;
 mod gate;
@@ -87,7 +88,7 @@ fn arguments() -> Option<((u32, u32), String, Arguments)> {
 
 fn main() -> ExitCode {
     // What this program does when a test launches it.
-    if let Some(code) = launch::perform() {
+    if let Some(code) = launch::perform().or_else(bench::perform) {
         return code;
     }
     let Some((series, topology, mut arguments)) = arguments() else {

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod apt;
+mod bench;
 mod build;
 mod cache;
 mod command;
@@ -28,6 +29,8 @@ enum Task {
     Demo,
     /// Run all tests: checks of the source, tests on this machine, tests in guests
     Test(test::Args),
+    /// Count the instructions that a launch costs, in guests, against the budgets
+    Bench(bench::Args),
     /// Boot a guest with coregate inside and run one shell command in it
     Guest(shell::Shell),
     /// List the kernel series that Debian has
@@ -48,6 +51,7 @@ fn run(task: &Task) -> Result<ExitCode> {
     match task {
         Task::Demo => demo::run().map(exit_code),
         Task::Test(args) => test::run(args).map(|ok| exit_code(i32::from(!ok))),
+        Task::Bench(args) => bench::run(args).map(|ok| exit_code(i32::from(!ok))),
         Task::Guest(args) => shell::run(args).map(exit_code),
         Task::Kernels => {
             for offer in kernels::offers(&cache::Cache::open()?)? {

@@ -87,6 +87,12 @@ fn the_filter_has_the_bit_of_each_name_and_no_other() {
     assert_ne!(name_bit(b"/bin/x"), name_bit(b"/bin/y"));
     // Names that agree in their first 8 bytes are told apart by their length.
     assert_ne!(name_bit(b"/bin/matcher-a"), name_bit(b"/bin/matcher-ab"));
+    // Names that differ in one of the bytes that count.
+    for place in 0..8 {
+        let mut name = *b"/bin/matchers";
+        name["/bin/".len() + place] = b'_';
+        assert_ne!(name_bit(&name), name_bit(b"/bin/matchers"), "byte {place}");
+    }
 }
 
 #[test]

@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! What a launch costs, in instructions: `coregate-vm bench WHAT` in a guest whose clock
+//! counts them. docs/performance.md says how.
+
+mod measurer;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::mem::MaybeUninit;
+use std::os::unix::fs::PermissionsExt;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use libbpf_rs::ProgramMut;
+use libbpf_rs::skel::{OpenSkel, SkelBuilder};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::Signal;
+
+use crate::gate::Gate;
+use crate::machine::{cpus, is_guest, node_cores, node_cpus, pin};
+use crate::schedulers::{Scheduler, Tracking, wait_until_none};
+use crate::skel::bare::{BareSkel, BareSkelBuilder};
+use measurer::{BLOCK, Launch, Measurer};
+
+/// The word after the program's name that makes it measure.
+const WORD: &str = "bench";
+
+/// The node whose cores the launches are judged by; nothing else runs there.
+const NODE: u32 = 1;
+
+/// How often everything is measured, after a first time without the gate that does not count.
+const ROUNDS: usize = 2;
+
+/// After it no work is left over from boot. The clock of the guest skips time without work.
+const BOOTED: Duration = Duration::from_secs(10);
+
+/// No rule names this file.
+const STRANGER: &str = "/usr/bin/bench-stranger";
+/// A rule names a file of this name, in another folder.
+const NAMESAKE: &str = "/usr/sbin/bench-admitted";
+/// A rule of one core.
+const ADMITTED: &str = "/usr/bin/bench-admitted";
+/// A rule of more cores than can be free where the caller runs.
+const DENIED: &str = "/usr/bin/bench-denied";
+
+const FILES: [&str; 4] = [STRANGER, NAMESAKE, ADMITTED, DENIED];
+
+/// Measures, or launches to be measured, if this program was started for it.
+pub(crate) fn perform() -> Option<ExitCode> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        [measurer::WORD | WORD, _] if !is_guest() => {
+            eprintln!("coregate-vm: this is no guest of 'cargo xtask': nothing is measured here");
+            return Some(ExitCode::from(2));
+        }
+        [measurer::WORD, cpu] => measurer::serve(cpu),
+        [WORD, "all"] => run(all),
+        [WORD, "matched"] => run(matched),
+        _ => return None,
+    };
+    Some(match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("coregate-vm: {error:?}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+/// The bench: what launches, where, and what was found.
+struct Bench {
+    measurer: Measurer,
+    cpu: u32,
+    /// Instructions inside of the bare program, and of the kernel's taking of times.
+    inside_bare: f64,
+    found: BTreeMap<&'static str, Vec<f64>>,
+}
+
+/// What launches cost without the gate.
+struct Baseline {
+    /// By file: another path costs another sum.
+    exec: BTreeMap<&'static str, f64>,
+    /// An exec that is denied in the gate's hook.
+    denial: f64,
+    fork: f64,
+}
+
+/// What a block under the gate is compared with.
+#[derive(Clone, Copy)]
+enum Without {
+    Exec(&'static str),
+    Denial,
+    Fork,
+}
+
+impl Baseline {
+    fn cost(&self, of: Without) -> f64 {
+        match of {
+            Without::Exec(path) => self.exec[path],
+            Without::Denial => self.denial,
+            Without::Fork => self.fork,
+        }
+    }
+}
+
+/// A block under the gate: its row, what it cost, what it is compared with.
+type Block = (&'static str, f64, Without);
+
+/// Sets up, measures, and prints a line for each row: its name, the mean of its rounds,
+/// and how far they lie apart.
+fn run(measure: fn(&mut Bench) -> Result<()>) -> Result<()> {
+    for path in FILES {
+        // Not a line that begins with "#!", and printable, so that no module is asked for.
+        fs::create_dir_all(std::path::Path::new(path).parent().context("no folder")?)?;
+        fs::write(path, "in no format that the kernel knows\n")?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
+    }
+    // The daemon must not wait until somebody reads a block of verdicts.
+    fs::write("/proc/sys/net/unix/max_dgram_qlen", "4096")?;
+    fs::write("/proc/sys/net/core/wmem_default", "8388608")?;
+
+    let cpu = *node_cores(NODE)?
+        .last()
+        .and_then(|core| core.cpus.last())
+        .context("no CPU")?;
+    pin(&[0])?;
+    std::thread::sleep(BOOTED);
+    let mut bench = Bench {
+        measurer: Measurer::start(cpu)?,
+        cpu,
+        inside_bare: 0.0,
+        found: BTreeMap::new(),
+    };
+    bench.measurer.allow(&cpus()?)?;
+    bench.bare()?;
+    bench.found.clear();
+    for round in 1..=ROUNDS {
+        println!("round {round} of {ROUNDS}");
+        measure(&mut bench)?;
+    }
+    for (row, mut values) in bench.found {
+        values.sort_unstable_by(f64::total_cmp);
+        let spread = values[values.len() - 1] - values[0];
+        let mean = values.iter().sum::<f64>() / values.len() as f64;
+        println!("row {row} {mean:.0} {spread:.0}");
+    }
+    Ok(())
+}
+
+/// Every row.
+fn all(bench: &mut Bench) -> Result<()> {
+    bench.bare()?;
+    bench.between(&policy("enforce", 10), Bench::enforcing)?;
+    bench.between(&policy("observe", 10), |bench, gate| {
+        let cost = bench.judged(gate, DENIED, ("logged", "runqueue"))?;
+        Ok(vec![("exec/observed", cost, Without::Exec(DENIED))])
+    })?;
+    bench.bound()?;
+    bench.admitted("exec/admitted-10000", 10_000, "runqueue")?;
+    if !fs::exists("/sys/kernel/sched_ext")? {
+        return Ok(());
+    }
+    for (row, tracking) in [
+        ("exec/admitted-node", Tracking::PerNode),
+        ("exec/admitted-flat", Tracking::Flat),
+    ] {
+        let scheduler = Scheduler::load(tracking)?;
+        // Just after it attached, a scheduler's masks are not yet right.
+        std::thread::sleep(Duration::from_millis(500));
+        bench.admitted(row, 10, tracking.source())?;
+        drop(scheduler);
+        wait_until_none()?;
+    }
+    Ok(())
+}
+
+/// Only what depends on the machine's size.
+fn matched(bench: &mut Bench) -> Result<()> {
+    bench.bare()?;
+    bench.admitted("exec/admitted", 10, "runqueue")?;
+    bench.bound()
+}
+
+impl Bench {
+    fn note(&mut self, row: &'static str, instructions: f64) {
+        println!("{row}: {instructions:.0}");
+        self.found.entry(row).or_default().push(instructions);
+    }
+
+    fn exec(&mut self, path: &str, expected: Errno) -> Result<f64> {
+        self.measurer.block(Launch::Exec(path, expected))
+    }
+
+    /// The instructions inside of a program at an exec that no rule matches, by the times that
+    /// the kernel takes. Blocks do not show so little: what an exec itself costs depends on
+    /// where the kernel finds memory for its counters, and that differs by some hundreds.
+    fn inside(&mut self, program: &str) -> Result<f64> {
+        const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
+        let before = run_time(program)?;
+        fs::write(SWITCH, "1")?;
+        let block = self.exec(STRANGER, Errno::ENOEXEC);
+        fs::write(SWITCH, "0")?;
+        block?;
+        let after = run_time(program)?;
+        let runs = (after.1 - before.1) as f64;
+        Ok((after.0 - before.0) as f64 / runs / measurer::NS_PER_INSTRUCTION)
+    }
+
+    fn fork(&mut self) -> Result<f64> {
+        self.measurer.block(Launch::Fork)
+    }
+
+    fn baseline(&mut self) -> Result<Baseline> {
+        let mut exec = BTreeMap::new();
+        for path in FILES {
+            exec.insert(path, self.exec(path, Errno::ENOEXEC)?);
+        }
+        Ok(Baseline {
+            exec,
+            denial: with_bare(
+                |skel| &mut skel.progs.bare_denial,
+                || self.exec(DENIED, Errno::EAGAIN),
+            )?,
+            fork: self.fork()?,
+        })
+    }
+
+    /// Measures blocks between two baselines, and notes the differences.
+    fn compare(&mut self, measure: impl FnOnce(&mut Self) -> Result<Vec<Block>>) -> Result<()> {
+        let before = self.baseline()?;
+        let blocks = measure(self)?;
+        let after = self.baseline()?;
+        for (row, cost, without) in blocks {
+            let base = f64::midpoint(before.cost(without), after.cost(without));
+            self.note(row, cost - base);
+        }
+        Ok(())
+    }
+
+    /// The kernel's own cost, and what the programs add that do nothing.
+    fn bare(&mut self) -> Result<()> {
+        self.compare(|bench| {
+            let exec = with_bare(
+                |skel| &mut skel.progs.bare_exec,
+                || bench.exec(STRANGER, Errno::ENOEXEC),
+            )?;
+            bench.inside_bare = with_bare(
+                |skel| &mut skel.progs.bare_exec,
+                || bench.inside("bare_exec"),
+            )?;
+            let fork = with_bare(|skel| &mut skel.progs.bare_fork, || bench.fork())?;
+            Ok(vec![
+                ("exec/bare", exec, Without::Exec(STRANGER)),
+                ("fork/bare", fork, Without::Fork),
+            ])
+        })?;
+        let base = self.baseline()?;
+        self.note("exec/none", base.exec[STRANGER]);
+        self.note("fork/none", base.fork);
+        Ok(())
+    }
+
+    /// Runs the gate between two baselines, its daemon on the measurer's CPU: so its wake-up
+    /// is seen, but with the lowest priority it runs only while the measurer sleeps.
+    fn between(
+        &mut self,
+        policy: &str,
+        measure: impl FnOnce(&mut Self, &Gate) -> Result<Vec<Block>>,
+    ) -> Result<()> {
+        self.compare(|bench| {
+            pin(&[bench.cpu])?;
+            set_policy(libc::SCHED_IDLE, 0)?;
+            let gate = Gate::start(policy);
+            set_policy(libc::SCHED_OTHER, 0)?;
+            pin(&[0])?;
+            let gate = gate?;
+            let blocks = measure(bench, &gate)?;
+            gate.stop()?;
+            Ok(blocks)
+        })
+    }
+
+    /// All that is compared under one policy, without a scheduler.
+    fn enforcing(&mut self, gate: &Gate) -> Result<Vec<Block>> {
+        let bare = self.found["fork/bare"].last().copied();
+        let bare = bare.context("the bare program was not measured")?;
+        let inside = self.inside("on_exec")?;
+        self.note("exec/unmatched", bare + inside - self.inside_bare);
+        let namesake = self.exec(NAMESAKE, Errno::ENOEXEC)?;
+        let admitted = self.judged(gate, ADMITTED, ("admitted", "runqueue"))?;
+        let denied = self.judged(gate, DENIED, ("denied", "runqueue"))?;
+        let woken = self.exec(ADMITTED, Errno::ENOEXEC)?;
+        check(gate, ("admitted", "runqueue"))?;
+        let fork = self.fork()?;
+        Ok(vec![
+            ("exec/namesake", namesake, Without::Exec(NAMESAKE)),
+            ("exec/admitted", admitted, Without::Exec(ADMITTED)),
+            ("exec/denied", denied, Without::Denial),
+            ("exec/admitted-woken", woken, Without::Exec(ADMITTED)),
+            ("fork/gate", fork, Without::Fork),
+        ])
+    }
+
+    /// An admitted launch under a policy of so many rules, judged by this source.
+    fn admitted(&mut self, row: &'static str, rules: usize, source: &str) -> Result<()> {
+        self.between(&policy("enforce", rules), |bench, gate| {
+            let cost = bench.judged(gate, ADMITTED, ("admitted", source))?;
+            Ok(vec![(row, cost, Without::Exec(ADMITTED))])
+        })
+    }
+
+    /// An admitted launch of a task that may use its own node only.
+    fn bound(&mut self) -> Result<()> {
+        self.measurer.allow(&node_cpus(NODE)?)?;
+        self.admitted("exec/admitted-bound", 10, "runqueue")?;
+        self.measurer.allow(&cpus()?)
+    }
+
+    /// A block that a rule matches while the daemon is stopped, so that no launch wakes it;
+    /// then looks whether the verdicts were what is to be measured.
+    fn judged(&mut self, gate: &Gate, path: &str, expected: (&str, &str)) -> Result<f64> {
+        let errno = if expected.0 == "denied" {
+            Errno::EAGAIN
+        } else {
+            Errno::ENOEXEC
+        };
+        gate.signal(Signal::SIGSTOP)?;
+        let cost = self.exec(path, errno);
+        gate.signal(Signal::SIGCONT)?;
+        check(gate, expected)?;
+        cost
+    }
+}
+
+/// Whether a block's verdicts had this effect, from this source. Now and then a kernel thread
+/// runs on the free core.
+fn check(gate: &Gate, (effect, source): (&str, &str)) -> Result<()> {
+    let verdicts = gate.verdicts(BLOCK)?;
+    let others = verdicts
+        .iter()
+        .filter(|verdict| verdict.effect() != effect || verdict.get("source") != source)
+        .collect::<Vec<_>>();
+    ensure!(
+        others.len() * 20 < BLOCK,
+        "{} of {BLOCK} were not {effect} by {source}, such as {:?}",
+        others.len(),
+        others[0]
+    );
+    Ok(())
+}
+
+/// Runs `measure` while one of the bare programs is attached.
+fn with_bare(
+    program: impl for<'a, 'obj> Fn(&'a mut BareSkel<'obj>) -> &'a mut ProgramMut<'obj>,
+    measure: impl FnOnce() -> Result<f64>,
+) -> Result<f64> {
+    let mut storage = MaybeUninit::uninit();
+    let mut skel = BareSkelBuilder::default().open(&mut storage)?.load()?;
+    let _link = program(&mut skel).attach_lsm()?;
+    measure()
+}
+
+/// Nanoseconds and runs of a loaded program, while that is counted.
+fn run_time(program: &str) -> Result<(u64, u64)> {
+    libbpf_rs::query::ProgInfoIter::default()
+        .find(|info| info.name == program)
+        .map(|info| (info.run_time_ns, info.run_cnt))
+        .with_context(|| format!("no program {program} is loaded"))
+}
+
+/// Sets the scheduling policy of this thread and of what it starts.
+fn set_policy(policy: libc::c_int, sched_priority: libc::c_int) -> Result<()> {
+    let param = libc::sched_param { sched_priority };
+    // SAFETY: the parameter lives through the call.
+    let answer = unsafe { libc::sched_setscheduler(0, policy, &raw const param) };
+    Ok(Errno::result(answer).map(drop)?)
+}
+
+/// A policy of so many rules, of which two are for files of ours. Names differ in their first
+/// letters, as those of real programs do.
+fn policy(mode: &str, rules: usize) -> String {
+    let mut text = format!("[gate]\nmode = \"{mode}\"\n");
+    let ours = [(ADMITTED.to_owned(), 1), (DENIED.to_owned(), 2)];
+    let others = (ours.len()..rules).map(|i| (format!("/usr/bin/{i:05}-server"), 1));
+    for (number, (exe, cores)) in others.chain(ours).enumerate() {
+        let _ = writeln!(
+            text,
+            "[[rule]]\nname = \"rule-{number}\"\nexe = \"{exe}\"\ncores = {cores}"
+        );
+    }
+    text
+}
