@@ -91,8 +91,7 @@ static __always_inline struct scheduler loaded_scheduler(void)
 	    !bpf_ksym_exists(&scx_builtin_idle_per_node) ||
 	    !bpf_ksym_exists(scx_bpf_get_idle_smtmask_node) ||
 	    !bpf_ksym_exists(scx_bpf_get_idle_smtmask) ||
-	    !bpf_ksym_exists(scx_bpf_put_idle_cpumask) ||
-	    !bpf_ksym_exists(bpf_cpumask_test_cpu))
+	    !bpf_ksym_exists(scx_bpf_put_idle_cpumask) || !bpf_ksym_exists(bpf_cpumask_test_cpu))
 		return s;
 	if (bpf_probe_read_kernel(&sched, sizeof(sched), &scx_root) || !sched)
 		return s;
