@@ -3,8 +3,10 @@
 //! a log of every switch. No code is shared with the gate.
 //!
 //! Between the moment at which a task is woken and the one at which it runs, it is on its
-//! way to some CPU, and that CPU may rightly be called free or busy. So the truth is a
-//! range; it is one number when nothing was on its way.
+//! way to some CPU, and that CPU may rightly be called free or busy. A CPU whose task went to
+//! sleep is idle a moment before the switch is logged, and that moment can be long, as the
+//! guest's CPUs run in turns. So the truth is a range; it is one number when nothing was on
+//! its way.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -25,8 +27,13 @@ const WAKE: u32 = 2;
 const ENTER: u32 = 3;
 const LEAVE: u32 = 4;
 
+/// How long the switch to idle may be logged after the CPU became idle, in nanoseconds: a
+/// turn of each of the guest's CPUs.
+const TURNS: u64 = 30_000_000;
+
 #[derive(Clone, Copy)]
 struct Record {
+    time: u64,
     kind: u32,
     cpu: u32,
     pid: i32,
@@ -34,17 +41,19 @@ struct Record {
 }
 
 impl Record {
+    /// The fields of `struct record`, in the order of their bytes.
     fn parse(bytes: &[u8]) -> Option<Self> {
-        let word = |i: usize| {
-            Some(u32::from_ne_bytes(
-                bytes.get(i * 4..i * 4 + 4)?.try_into().ok()?,
-            ))
-        };
+        let (time, rest) = bytes.split_first_chunk()?;
+        let mut words = rest
+            .chunks_exact(4)
+            .map(|word| word.try_into().map(u32::from_ne_bytes));
+        let mut word = || words.next()?.ok();
         Some(Self {
-            kind: word(0)?,
-            cpu: word(1)?,
-            pid: word(2)? as i32,
-            what: word(3)? as i32,
+            time: u64::from_ne_bytes(*time),
+            kind: word()?,
+            cpu: word()?,
+            pid: word()? as i32,
+            what: word()? as i32,
         })
     }
 }
@@ -113,69 +122,94 @@ impl<'obj> Oracle<'obj> {
         let lost = self.skel.maps.bss_data.as_ref().context("no bss")?.lost;
         ensure!(lost == 0, "the oracle lost {lost} records");
         let records = std::mem::take(&mut *self.records.borrow_mut());
-        let mut truths = Vec::new();
-        let mut open: Option<Window> = None;
+        let mut windows: Vec<Window> = Vec::new();
         for record in records {
             match record.kind {
                 SWITCH => {
                     self.on_their_way.remove(&record.pid);
                     self.running[record.cpu as usize] = Some(record.pid);
+                    windows
+                        .iter_mut()
+                        .for_each(|window| window.see_switch(record));
                 }
                 // Who runs already is not on its way.
                 WAKE if !self.running.contains(&Some(record.pid)) => {
                     self.on_their_way.insert(record.pid);
                 }
-                ENTER if record.pid == pid => open = Some(Window::new(cores.len())),
+                ENTER if record.pid == pid => windows.push(Window::new(self.running.len())),
                 LEAVE if record.pid == pid => {
-                    if let Some(window) = open.take() {
-                        truths.push(window.truth(record));
+                    if let Some(window) = windows.last_mut() {
+                        window.left = Some(record);
                     }
                 }
                 _ => {}
             }
-            if let Some(window) = &mut open {
-                window.see(cores, &self.running, self.on_their_way.len());
+            if let Some(window) = windows.last_mut() {
+                window.see(&self.running, self.on_their_way.len());
             }
         }
-        Ok(truths)
+        Ok(windows
+            .iter()
+            .filter_map(|window| window.truth(cores))
+            .collect())
     }
 }
 
-/// From the entry of an exec into the hook to its exit.
+/// From the entry of an exec into the hook to its exit; then it waits for the switches that
+/// were under way.
 struct Window {
-    /// By core: idle at every moment, and at some moment.
+    /// By CPU: idle at every moment, and at some moment or about to be.
     always: Vec<bool>,
     once: Vec<bool>,
+    /// By CPU: it switched after the exit, so later switches say nothing.
+    settled: Vec<bool>,
     on_their_way: usize,
+    /// The record of the exit.
+    left: Option<Record>,
 }
 
 impl Window {
-    fn new(cores: usize) -> Self {
+    fn new(cpus: usize) -> Self {
         Self {
-            always: vec![true; cores],
-            once: vec![false; cores],
+            always: vec![true; cpus],
+            once: vec![false; cpus],
+            settled: vec![false; cpus],
             on_their_way: 0,
+            left: None,
         }
     }
 
-    fn see(&mut self, cores: &[Core], running: &[Option<i32>], on_their_way: usize) {
-        for (i, core) in cores.iter().enumerate() {
-            let idle = core
-                .cpus
-                .iter()
-                .all(|&cpu| running[cpu as usize] == Some(0));
-            self.always[i] &= idle;
-            self.once[i] |= idle;
+    fn see(&mut self, running: &[Option<i32>], on_their_way: usize) {
+        if self.left.is_some() {
+            return;
+        }
+        for (cpu, pid) in running.iter().enumerate() {
+            let idle = *pid == Some(0);
+            self.always[cpu] &= idle;
+            self.once[cpu] |= idle;
         }
         self.on_their_way = self.on_their_way.max(on_their_way);
     }
 
-    fn truth(&self, leave: Record) -> Truth {
-        let count = |flags: &[bool]| flags.iter().filter(|flag| **flag).count() as u32;
-        let least = count(&self.always).saturating_sub(self.on_their_way as u32);
-        Truth {
-            free: least..=count(&self.once),
-            answer: leave.what,
+    fn see_switch(&mut self, switch: Record) {
+        let Some(left) = self.left else { return };
+        let cpu = switch.cpu as usize;
+        if !self.settled[cpu] && switch.pid == 0 && switch.time < left.time + TURNS {
+            self.once[cpu] = true;
         }
+        self.settled[cpu] = true;
+    }
+
+    fn truth(&self, cores: &[Core]) -> Option<Truth> {
+        let count = |idle: &[bool]| {
+            let free = |core: &&Core| core.cpus.iter().all(|&cpu| idle[cpu as usize]);
+            cores.iter().filter(free).count() as u32
+        };
+        let least = count(&self.always).saturating_sub(self.on_their_way as u32);
+        let answer = self.left?.what;
+        Some(Truth {
+            free: least..=count(&self.once),
+            answer,
+        })
     }
 }

@@ -81,7 +81,7 @@ impl Comparison {
             self.wrong
         );
         ensure!(
-            self.exact * 3 > launches,
+            self.exact * 5 > launches,
             "the oracle was sure of too few: {self:?}"
         );
         let both = self.admitted > launches / 20 && self.admitted < launches - launches / 20;
@@ -142,6 +142,8 @@ fn compare(launches: usize, source: &str) -> Result<()> {
             verdict.get("source") == source,
             "{source} expected: {verdict:?}"
         );
+        // What was under way in the hook is over then.
+        std::thread::sleep(Duration::from_millis(30));
         let truths = oracle.truths(&here, pid)?;
         let [truth] = &truths[..] else {
             bail!("one exec of {pid} expected: {truths:?}")

@@ -28,6 +28,7 @@ enum kind {
 };
 
 struct record {
+	__u64 time;
 	enum kind kind;
 	__u32 cpu;
 	__s32 pid;
@@ -53,6 +54,7 @@ static __always_inline void put(enum kind kind, int pid, int what)
 		__sync_fetch_and_add(&lost, 1);
 		return;
 	}
+	r->time = bpf_ktime_get_ns();
 	r->kind = kind;
 	r->cpu = bpf_get_smp_processor_id();
 	r->pid = pid;
