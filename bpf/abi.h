@@ -78,8 +78,8 @@ struct launch_key {
 struct rule {
 	__u32 cores;
 	enum action action;
-	__u32 err;
-	__u32 pad;
+	/* What the hook answers for a denial: an errno, negative. */
+	__s64 denial;
 };
 
 struct counters {

@@ -106,12 +106,26 @@ static __always_inline void report(const struct launch *l, const struct rule *ru
 	e->cores_free = j->idle.free;
 	e->cores_claimed = 0;
 	e->source = j->idle.source;
-	e->err = j->effect == EFFECT_DENIED ? rule->err : 0;
+	e->err = j->effect == EFFECT_DENIED ? -rule->denial : 0;
 	e->mode = settings.mode;
 	e->generation = settings.generation;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 	__builtin_memcpy(e->exe, l->exe->path, sizeof(e->exe));
 	bpf_ringbuf_submit(e, 0);
+}
+
+/*
+ * What the hook answers for a denial. The verifier wants to see that it is an errno, and
+ * tracks no negation before 6.17 (kernel/bpf/verifier.c): so it comes negative, and 64 bits
+ * wide.
+ */
+static __always_inline int denial(const struct rule *rule)
+{
+	__s64 denial = rule->denial;
+
+	if (denial < -MAX_ERRNO || denial >= 0)
+		return -EAGAIN;
+	return denial;
 }
 
 /* Judges a launch that a rule watches: 0, or the errno of its denial, negative. */
@@ -131,7 +145,7 @@ static __always_inline int judge(const struct launch *l)
 	j.effect = effect_of(j.verdict, rule);
 	count(l->rule, &j);
 	report(l, rule, &j);
-	return j.effect == EFFECT_DENIED ? -(int)(rule->err & MAX_ERRNO) : 0;
+	return j.effect == EFFECT_DENIED ? denial(rule) : 0;
 }
 
 static __always_inline int judge_exec(struct linux_binprm *bprm)

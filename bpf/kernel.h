@@ -122,7 +122,7 @@ enum scx_ops_flags {
 #define PF_USER_WORKER 0x00004000 /* 6.4; earlier the bit is free */
 #define PF_KTHREAD 0x00200000
 
-/* include/linux/err.h: the verifier wants to see that an errno of ours is at most that. */
+/* include/linux/err.h. */
 #define MAX_ERRNO 4095
 
 extern const struct rq runqueues __ksym;

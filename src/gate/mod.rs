@@ -51,6 +51,9 @@ static HEARD: Mutex<String> = Mutex::new(String::new());
 struct Heard;
 
 impl Heard {
+    /// How many lines an error quotes.
+    const LINES: usize = 8;
+
     fn listen() -> Self {
         fn hear(_: PrintLevel, line: String) {
             if let Ok(mut heard) = HEARD.lock() {
@@ -70,13 +73,18 @@ impl Heard {
             .unwrap_or_default()
     }
 
-    /// Turns the answer to `what` into an error with all that was heard.
+    /// Turns the answer to `what` into an error with the end of what was heard: there the
+    /// verifier says what it objects to.
     fn error(&self, what: impl Into<String>) -> impl FnOnce(libbpf_rs::Error) -> Error {
         let what = what.into();
-        |cause| Error::Kernel {
-            what,
-            said: Self::take(),
-            cause,
+        |cause| {
+            let heard = Self::take();
+            let start = heard
+                .rmatch_indices('\n')
+                .nth(Self::LINES - 1)
+                .map_or(0, |(at, _)| at);
+            let said = heard[start..].to_owned();
+            Error::Kernel { what, said, cause }
         }
     }
 }

@@ -66,8 +66,7 @@ impl PolicyTables {
                         Action::Deny => abi::action::ACTION_DENY,
                         Action::Log => abi::action::ACTION_LOG,
                     },
-                    err: rule.errno.number().unsigned_abs(),
-                    pad: 0,
+                    denial: -i64::from(rule.errno.number()),
                 })
                 .collect(),
         }

@@ -187,9 +187,14 @@ impl Gate {
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
+    /// The process of the daemon.
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
     /// Sends the daemon a signal.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        Ok(kill(Pid::from_raw(self.child.id() as i32), signal)?)
+        Ok(kill(Pid::from_raw(self.pid()), signal)?)
     }
 
     /// Stops the daemon and expects that it ends well.

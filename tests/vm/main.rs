@@ -86,6 +86,12 @@ fn arguments() -> Option<((u32, u32), String, Arguments)> {
     Some((series, topology, Arguments::from_iter(words)))
 }
 
+/// Runs one test on all CPUs, wherever the one before it left this thread.
+fn alone(test: fn() -> Result<()>) -> Result<()> {
+    machine::pin(&machine::cpus()?)?;
+    test()
+}
+
 fn main() -> ExitCode {
     // What this program does when a test launches it.
     if let Some(code) = launch::perform().or_else(bench::perform) {
@@ -105,7 +111,7 @@ fn main() -> ExitCode {
         .filter(|test| test.needs.met_by(series) && test.on.contains(&topology.as_str()))
         .map(|test| {
             Trial::test(test.name, move || {
-                (test.run)().map_err(|error| Failed::from(format!("{error:?}")))
+                alone(test.run).map_err(|error| Failed::from(format!("{error:?}")))
             })
         })
         .collect();

@@ -9,7 +9,7 @@
 //! its way.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::mem::MaybeUninit;
 use std::rc::Rc;
 use std::time::Duration;
@@ -74,8 +74,9 @@ pub(crate) struct Oracle<'obj> {
     records: Rc<RefCell<Vec<Record>>>,
     /// By CPU: the pid it runs; `None` until its first switch.
     running: Vec<Option<i32>>,
-    /// The tasks that were woken and do not run yet.
-    on_their_way: HashSet<i32>,
+    /// The tasks that were woken and do not run yet, and the one CPU that they can run on,
+    /// if it is one.
+    on_their_way: HashMap<i32, Option<usize>>,
 }
 
 impl<'obj> Oracle<'obj> {
@@ -101,7 +102,7 @@ impl<'obj> Oracle<'obj> {
             ring,
             records,
             running: vec![None; count],
-            on_their_way: HashSet::new(),
+            on_their_way: HashMap::new(),
         };
         for cpu in cpus {
             std::thread::spawn(move || {
@@ -116,8 +117,9 @@ impl<'obj> Oracle<'obj> {
         Ok(oracle)
     }
 
-    /// The truth about `cores` for each exec by process `pid` since the last call.
-    pub(crate) fn truths(&mut self, cores: &[Core], pid: i32) -> Result<Vec<Truth>> {
+    /// The truth about `cores` for each exec by process `pid` since the last call, until it
+    /// left the hook or woke the process `reader`: what it tells that one is then decided.
+    pub(crate) fn truths(&mut self, cores: &[Core], pid: i32, reader: i32) -> Result<Vec<Truth>> {
         self.ring.consume()?;
         let lost = self.skel.maps.bss_data.as_ref().context("no bss")?.lost;
         ensure!(lost == 0, "the oracle lost {lost} records");
@@ -132,20 +134,27 @@ impl<'obj> Oracle<'obj> {
                         .iter_mut()
                         .for_each(|window| window.see_switch(record));
                 }
+                WAKE if record.pid == reader => {
+                    if let Some(window) = windows.last_mut() {
+                        window.decided.get_or_insert(record.time);
+                    }
+                }
                 // Who runs already is not on its way.
                 WAKE if !self.running.contains(&Some(record.pid)) => {
-                    self.on_their_way.insert(record.pid);
+                    self.on_their_way
+                        .insert(record.pid, usize::try_from(record.what).ok());
                 }
                 ENTER if record.pid == pid => windows.push(Window::new(self.running.len())),
                 LEAVE if record.pid == pid => {
                     if let Some(window) = windows.last_mut() {
-                        window.left = Some(record);
+                        window.decided.get_or_insert(record.time);
+                        window.answer = Some(record.what);
                     }
                 }
                 _ => {}
             }
             if let Some(window) = windows.last_mut() {
-                window.see(&self.running, self.on_their_way.len());
+                window.see(&self.running, &self.on_their_way);
             }
         }
         Ok(windows
@@ -155,17 +164,20 @@ impl<'obj> Oracle<'obj> {
     }
 }
 
-/// From the entry of an exec into the hook to its exit; then it waits for the switches that
+/// From the entry of an exec into the hook to its verdict; then it waits for the switches that
 /// were under way.
 struct Window {
     /// By CPU: idle at every moment, and at some moment or about to be.
     always: Vec<bool>,
     once: Vec<bool>,
-    /// By CPU: it switched after the exit, so later switches say nothing.
+    /// By CPU: it switched after the verdict, so later switches say nothing.
     settled: Vec<bool>,
+    /// The tasks on their way to whichever CPU.
     on_their_way: usize,
-    /// The record of the exit.
-    left: Option<Record>,
+    /// When the verdict was there, in nanoseconds.
+    decided: Option<u64>,
+    /// What the hook answered.
+    answer: Option<i32>,
 }
 
 impl Window {
@@ -175,12 +187,13 @@ impl Window {
             once: vec![false; cpus],
             settled: vec![false; cpus],
             on_their_way: 0,
-            left: None,
+            decided: None,
+            answer: None,
         }
     }
 
-    fn see(&mut self, running: &[Option<i32>], on_their_way: usize) {
-        if self.left.is_some() {
+    fn see(&mut self, running: &[Option<i32>], on_their_way: &HashMap<i32, Option<usize>>) {
+        if self.decided.is_some() {
             return;
         }
         for (cpu, pid) in running.iter().enumerate() {
@@ -188,13 +201,19 @@ impl Window {
             self.always[cpu] &= idle;
             self.once[cpu] |= idle;
         }
-        self.on_their_way = self.on_their_way.max(on_their_way);
+        for cpu in on_their_way.values().flatten() {
+            self.always[*cpu] = false;
+        }
+        let anywhere = on_their_way.values().filter(|cpu| cpu.is_none()).count();
+        self.on_their_way = self.on_their_way.max(anywhere);
     }
 
     fn see_switch(&mut self, switch: Record) {
-        let Some(left) = self.left else { return };
+        let Some(decided) = self.decided else {
+            return;
+        };
         let cpu = switch.cpu as usize;
-        if !self.settled[cpu] && switch.pid == 0 && switch.time < left.time + TURNS {
+        if !self.settled[cpu] && switch.pid == 0 && switch.time < decided + TURNS {
             self.once[cpu] = true;
         }
         self.settled[cpu] = true;
@@ -206,7 +225,7 @@ impl Window {
             cores.iter().filter(free).count() as u32
         };
         let least = count(&self.always).saturating_sub(self.on_their_way as u32);
-        let answer = self.left?.what;
+        let answer = self.answer?;
         Some(Truth {
             free: least..=count(&self.once),
             answer,

@@ -134,7 +134,7 @@ fn compare(launches: usize, source: &str) -> Result<()> {
             .iter()
             .flat_map(|core| core.cpus.clone())
             .collect::<Vec<_>>())?;
-        oracle.truths(&here, 0)?;
+        oracle.truths(&here, 0, gate.pid())?;
         launch(&mut command(SERVER))?;
         let verdict = gate.verdict()?;
         let pid = verdict.number("pid")? as i32;
@@ -144,7 +144,7 @@ fn compare(launches: usize, source: &str) -> Result<()> {
         );
         // What was under way in the hook is over then.
         std::thread::sleep(Duration::from_millis(30));
-        let truths = oracle.truths(&here, pid)?;
+        let truths = oracle.truths(&here, pid, gate.pid())?;
         let [truth] = &truths[..] else {
             bail!("one exec of {pid} expected: {truths:?}")
         };

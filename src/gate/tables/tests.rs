@@ -61,7 +61,7 @@ fn the_first_rule_for_an_exe_and_a_user_stands() {
     assert_eq!((tables.exes.len(), tables.launches.len()), (2, 3));
     assert_eq!(tables.rules.len(), 5);
     assert!(
-        tables.rules.iter().all(|rule| rule.err == 16),
+        tables.rules.iter().all(|rule| rule.denial == -16),
         "{:?}",
         tables.rules
     );

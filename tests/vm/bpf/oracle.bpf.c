@@ -10,9 +10,14 @@
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
 
+struct thread_info {
+	__u32 cpu;
+} __attribute__((preserve_access_index));
+
 struct task_struct {
+	struct thread_info thread_info;
+	int nr_cpus_allowed;
 	int pid;
-	int tgid;
 } __attribute__((preserve_access_index));
 
 struct linux_binprm;
@@ -20,7 +25,7 @@ struct linux_binprm;
 enum kind {
 	/* A CPU runs pid from now on; 0 is its idle task. */
 	KIND_SWITCH = 1,
-	/* pid is on its way to a CPU. */
+	/* pid is on its way to a CPU: to what, if it can run on no other, else what is -1. */
 	KIND_WAKE = 2,
 	/* The exec of process pid enters the hook, and leaves it with what. */
 	KIND_ENTER = 3,
@@ -69,24 +74,29 @@ int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_stru
 	return 0;
 }
 
+static __always_inline void put_wake(struct task_struct *p)
+{
+	put(KIND_WAKE, p->pid, p->nr_cpus_allowed == 1 ? (int)p->thread_info.cpu : -1);
+}
+
 SEC("tp_btf/sched_waking")
 int BPF_PROG(on_waking, struct task_struct *p)
 {
-	put(KIND_WAKE, p->pid, 0);
+	put_wake(p);
 	return 0;
 }
 
 SEC("tp_btf/sched_wakeup_new")
 int BPF_PROG(on_wakeup_new, struct task_struct *p)
 {
-	put(KIND_WAKE, p->pid, 0);
+	put_wake(p);
 	return 0;
 }
 
 SEC("tp_btf/sched_migrate_task")
 int BPF_PROG(on_migrate, struct task_struct *p, int dest_cpu)
 {
-	put(KIND_WAKE, p->pid, 0);
+	put_wake(p);
 	return 0;
 }
 
