@@ -81,7 +81,7 @@ impl Comparison {
             self.wrong
         );
         ensure!(
-            self.exact * 5 > launches,
+            self.exact * 10 > launches,
             "the oracle was sure of too few: {self:?}"
         );
         let both = self.admitted > launches / 20 && self.admitted < launches - launches / 20;
