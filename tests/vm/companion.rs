@@ -33,11 +33,12 @@ pub(crate) const TESTS: &[Test] = &[
         NUMA,
         reports_why_it_exited,
     ),
-    test(
-        "companion_starts_anew_after_hotplug",
-        NUMA,
-        starts_anew_after_hotplug,
-    ),
+    Test {
+        name: "companion_starts_anew_after_hotplug",
+        needs: Needs::SchedExtHotplug,
+        on: NUMA,
+        run: starts_anew_after_hotplug,
+    },
     test("companion_sleeps_at_rest", NUMA, sleeps_at_rest),
     test(
         "companion_prefers_whole_cores",

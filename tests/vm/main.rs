@@ -28,6 +28,9 @@ enum Needs {
     Nothing,
     /// A kernel with sched_ext; Debian's have it from 6.16 on.
     SchedExt,
+    /// A kernel with sched_ext that stands a CPU's coming and going under a scheduler: 6.16
+    /// at times deadlocks then, between the hotplug and the scheduler's end.
+    SchedExtHotplug,
     /// A kernel with `AT_EXECVE_CHECK`, so from 6.14 on.
     ExecveCheck,
 }
@@ -37,6 +40,7 @@ impl Needs {
         match self {
             Self::Nothing => true,
             Self::SchedExt => series >= (6, 16),
+            Self::SchedExtHotplug => series >= (6, 17),
             Self::ExecveCheck => series >= (6, 14),
         }
     }
