@@ -243,17 +243,17 @@ fn observe() -> Result<()> {
     fails(SERVER, EAGAIN)?;
     gate.stop()?;
     let gate = gate_on_node_0(&Gate::policy("observe", SERVER, ""))?;
-    for _ in 0..100 {
+    for _ in 0..40 {
         starts(SERVER)?;
     }
-    for verdict in gate.verdicts(100)? {
+    for verdict in gate.verdicts(40)? {
         ensure!(
             verdict.effect() == "logged" && verdict.get("verdict") == "deny",
             "{verdict:?}"
         );
     }
     let rule = &gate.status()?["rules"][0];
-    ensure!(rule["would_deny"] == 100 && rule["denied"] == 0, "{rule}");
+    ensure!(rule["would_deny"] == 40 && rule["denied"] == 0, "{rule}");
     drop(load);
     gate.stop()
 }
