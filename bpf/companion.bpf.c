@@ -572,10 +572,14 @@ __s32 BPF_PROG(companion_init)
 	int i;
 
 	bpf_for(i, 0, nr_cpus) {
+		/*
+		 * An offline CPU has a queue too: when it comes, its own threads are queued before
+		 * the kernel ends the scheduler for it.
+		 */
+		err = scx_bpf_create_dsq(i, -1);
 		c = cpu_of(i);
-		if (!c || !c->threads)
-			continue;
-		err = scx_bpf_create_dsq(i, -1) ?: join_node(i, c->node);
+		if (!err && c && c->threads)
+			err = join_node(i, c->node);
 		if (err) {
 			scx_error("no queue could be made for CPU %lld", i);
 			return err;
