@@ -47,18 +47,10 @@ struct idle {
 	bool known;
 };
 
-/*
- * A static key as it stands: 1 on, 0 off, -1 while its code is being patched
- * (kernel/jump_label.c). INT_MIN-like values cannot occur; unreadable counts as patching.
- */
+/* A static key as it stands: 1 on, 0 off, -1 while its code is patched (kernel/jump_label.c). */
 static __always_inline int key_state(const void *key)
 {
-	const struct static_key *k = key;
-	int state;
-
-	if (bpf_core_read(&state, sizeof(state), &k->enabled.counter))
-		return -1;
-	return state;
+	return kernel_cast(struct static_key, key)->enabled.counter;
 }
 
 #ifdef COREGATE_WITHOUT_GUARD
@@ -82,7 +74,7 @@ static __always_inline struct scheduler loaded_scheduler(void)
 static __always_inline struct scheduler loaded_scheduler(void)
 {
 	struct scheduler s = { .source = SOURCE_RUNQUEUE };
-	const struct scx_sched *sched = NULL;
+	const struct scx_sched *sched;
 	int enabled, per_node;
 	__u64 flags;
 
@@ -91,22 +83,23 @@ static __always_inline struct scheduler loaded_scheduler(void)
 	    !bpf_ksym_exists(&scx_builtin_idle_per_node) ||
 	    !bpf_ksym_exists(scx_bpf_get_idle_smtmask_node) ||
 	    !bpf_ksym_exists(scx_bpf_get_idle_smtmask) ||
-	    !bpf_ksym_exists(scx_bpf_put_idle_cpumask) || !bpf_ksym_exists(bpf_cpumask_test_cpu))
+	    !bpf_ksym_exists(scx_bpf_put_idle_cpumask) || !bpf_ksym_exists(bpf_cpumask_test_cpu) ||
+	    !bpf_ksym_exists(bpf_rdonly_cast))
 		return s;
-	if (bpf_probe_read_kernel(&sched, sizeof(sched), &scx_root) || !sched)
+	sched = kernel_cast(struct scx_sched, kernel_cast(struct hlist_head, &scx_root)->first);
+	if (!sched)
 		return s;
-	if (bpf_core_read(&flags, sizeof(flags), &sched->ops.flags))
-		return s;
+	flags = sched->ops.flags;
 
 	s.loaded = true;
 	s.per_node = flags & bpf_core_enum_value(enum scx_ops_flags, SCX_OPS_BUILTIN_IDLE_PER_NODE);
-	s.tracking = !BPF_CORE_READ(sched, ops.update_idle) ||
+	s.tracking = !sched->ops.update_idle ||
 		     flags & bpf_core_enum_value(enum scx_ops_flags, SCX_OPS_KEEP_BUILTIN_IDLE);
 
 	/* A root with sub-schedulers answers a program it does not own with an empty mask. */
-	if (bpf_core_field_exists(sched->ops.sub_attach) && BPF_CORE_READ(sched, ops.sub_attach))
+	if (bpf_core_field_exists(sched->ops.sub_attach) && sched->ops.sub_attach)
 		return s;
-	if (bpf_core_field_exists(sched->is_cid_type) && BPF_CORE_READ(sched, is_cid_type))
+	if (bpf_core_field_exists(sched->is_cid_type) && sched->is_cid_type)
 		return s;
 
 	enabled = key_state(&scx_builtin_idle_enabled);

@@ -94,6 +94,11 @@ struct static_key {
 	atomic_t enabled;
 };
 
+/* Read as what it is in memory: one pointer. */
+struct hlist_head {
+	struct hlist_node *first;
+};
+
 /* 6.12: sched_ext. */
 struct sched_ext_ops {
 	void (*update_idle)(__s32 cpu, bool idle);
@@ -151,6 +156,14 @@ static __always_inline bool mask_has(const struct cpumask *mask, __u32 cpu)
 {
 	return bpf_cpumask_test_cpu(cpu, mask) & 0xff;
 }
+
+/*
+ * 6.2. A pointer of the given type to anywhere: what it leads to may be read in place, and reads
+ * as 0 where there is no memory.
+ */
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+
+#define kernel_cast(type, ptr) ((const type *)bpf_rdonly_cast(ptr, bpf_core_type_id_kernel(type)))
 
 /* 6.2. */
 extern void bpf_rcu_read_lock(void) __ksym __weak;
