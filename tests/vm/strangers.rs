@@ -64,6 +64,28 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 const SERVER: &str = "/opt/server";
+const NEIGHBOUR: &str = "/opt/neighbour";
+
+/// A rule that denies, in the four steps that show it: on full nodes the program starts without
+/// the gate; under it its exec fails; a neighbour's does not, nor does what `meanwhile` tries;
+/// without the gate it starts again.
+fn denied(path: &str, full: &[u32], meanwhile: impl FnOnce(&Gate) -> Result<()>) -> Result<()> {
+    let fill = || -> Result<Vec<Load>> { full.iter().map(|&node| Load::fill(node)).collect() };
+    program(NEIGHBOUR)?;
+    pin(&node_cpus(0)?)?;
+    let load = fill()?;
+    starts(path)?;
+    drop(load);
+    let gate = gate_on_node_0(&Gate::policy("enforce", path, ""))?;
+    let load = fill()?;
+    fails(path, EAGAIN)?;
+    starts(NEIGHBOUR)?;
+    meanwhile(&gate)?;
+    gate.stop()?;
+    starts(path)?;
+    drop(load);
+    Ok(())
+}
 
 fn strangers() -> Result<()> {
     // The same name elsewhere, a name of the same hash, and names around the rule's.
@@ -75,24 +97,18 @@ fn strangers() -> Result<()> {
     ];
     program(SERVER)?;
     others.iter().try_for_each(|path| program(path))?;
-    pin(&node_cpus(0)?)?;
-    let load = Load::fill(0)?;
-    starts(SERVER)?;
-    drop(load);
-    let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, ""))?;
-    let _load = Load::fill(0)?;
-    fails(SERVER, EAGAIN)?;
-    others.iter().try_for_each(|path| starts(path))?;
-    for _ in 0..200 {
-        std::thread::spawn(|| ())
-            .join()
-            .ok()
-            .context("a thread did not end")?;
-    }
-    let status = gate.status()?;
-    ensure!(status["rules"][0]["launches"] == 1, "{status}");
-    gate.stop()?;
-    starts(SERVER)
+    denied(SERVER, &[0], |gate| {
+        others.iter().try_for_each(|path| starts(path))?;
+        for _ in 0..200 {
+            std::thread::spawn(|| ())
+                .join()
+                .ok()
+                .context("a thread did not end")?;
+        }
+        let status = gate.status()?;
+        ensure!(status["rules"][0]["launches"] == 1, "{status}");
+        Ok(())
+    })
 }
 
 /// The kernel runs its modprobe helper from a thread of its own.
@@ -102,20 +118,19 @@ fn helpers() -> Result<()> {
     const DONE: &str = "/tmp/helper-ran";
     script(HELPER)?;
     fs::write(HELPER, format!("#!/bin/sh\n: >{DONE}\n"))?;
-    let before = fs::read_to_string(SETTING)?;
-    fs::write(SETTING, HELPER)?;
-    let gate = gate_on_node_0(&Gate::policy("enforce", HELPER, ""))?;
-    let _load = (Load::fill(0)?, Load::fill(1)?);
-    fails(HELPER, EAGAIN)?;
-    // A protocol family that nobody has: the kernel asks for its module.
-    // SAFETY: socket(2) takes no pointers; the answer is an error, so nothing is left open.
-    unsafe { libc::socket(libc::AF_BLUETOOTH, libc::SOCK_RAW, 0) };
-    let ran = wait_for("the kernel's helper ran", Duration::from_secs(20), || {
-        fs::exists(DONE).unwrap_or(false)
-    });
-    fs::write(SETTING, before.trim())?;
-    ran?;
-    gate.stop()
+    denied(HELPER, &[0, 1], |_| {
+        fs::remove_file(DONE)?;
+        let before = fs::read_to_string(SETTING)?;
+        fs::write(SETTING, HELPER)?;
+        // A protocol family that nobody has: the kernel asks for its module.
+        // SAFETY: socket(2) takes no pointers; the answer is an error, so nothing is left open.
+        unsafe { libc::socket(libc::AF_BLUETOOTH, libc::SOCK_RAW, 0) };
+        let ran = wait_for("the kernel's helper ran", Duration::from_secs(20), || {
+            fs::exists(DONE).unwrap_or(false)
+        });
+        fs::write(SETTING, before.trim())?;
+        ran
+    })
 }
 
 /// The init script of the guest executes the file that it is told to, when it is told so.
@@ -125,55 +140,53 @@ fn pid_1() -> Result<()> {
     script(AGAIN)?;
     fs::write(
         AGAIN,
-        format!("#!/bin/sh\n[ $$ = 1 ] && : >{DONE}\nexec /bin/sh /init --again\n"),
+        format!("#!/bin/sh\n[ $$ = 1 ] || exit 0\n: >{DONE}\nexec /bin/sh /init --again\n"),
     )?;
-    let gate = gate_on_node_0(&Gate::policy("enforce", AGAIN, ""))?;
-    let _load = (Load::fill(0)?, Load::fill(1)?);
-    fails(AGAIN, EAGAIN)?;
-    nix::sys::signal::kill(
-        nix::unistd::Pid::from_raw(1),
-        nix::sys::signal::Signal::SIGUSR1,
-    )?;
-    wait_for("PID 1 ran the file", Duration::from_secs(20), || {
-        fs::exists(DONE).unwrap_or(false)
-    })?;
-    gate.stop()
+    denied(AGAIN, &[0, 1], |_| {
+        nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(1),
+            nix::sys::signal::Signal::SIGUSR1,
+        )?;
+        wait_for("PID 1 ran the file", Duration::from_secs(20), || {
+            fs::exists(DONE).unwrap_or(false)
+        })
+    })
 }
 
 fn check() -> Result<()> {
     /// `include/uapi/linux/fcntl.h`, 6.14.
     const AT_EXECVE_CHECK: i32 = 0x10000;
     program(SERVER)?;
-    let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, ""))?;
-    let _load = Load::fill(0)?;
-    fails(SERVER, EAGAIN)?;
-    let path = CString::new(SERVER)?;
-    let none: [*const libc::c_char; 1] = [std::ptr::null()];
-    // SAFETY: the path and both lists end as execveat(2) wants, and live through the call.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_execveat,
-            libc::AT_FDCWD,
-            path.as_ptr(),
-            none.as_ptr(),
-            none.as_ptr(),
-            AT_EXECVE_CHECK,
-        )
-    };
-    ensure!(
-        answer == 0,
-        "the probe failed: {}",
-        std::io::Error::last_os_error()
-    );
-    let status = gate.status()?;
-    ensure!(status["rules"][0]["launches"] == 1, "{status}");
-    gate.stop()
+    denied(SERVER, &[0], |gate| {
+        let path = CString::new(SERVER)?;
+        let none: [*const libc::c_char; 1] = [std::ptr::null()];
+        // SAFETY: the path and both lists end as execveat(2) wants, and live through the call.
+        let answer = unsafe {
+            libc::syscall(
+                libc::SYS_execveat,
+                libc::AT_FDCWD,
+                path.as_ptr(),
+                none.as_ptr(),
+                none.as_ptr(),
+                AT_EXECVE_CHECK,
+            )
+        };
+        ensure!(
+            answer == 0,
+            "the probe failed: {}",
+            std::io::Error::last_os_error()
+        );
+        let status = gate.status()?;
+        ensure!(status["rules"][0]["launches"] == 1, "{status}");
+        Ok(())
+    })
 }
 
 /// Another LSM denies each exec of a user. Of two programs on one hook the kernel chooses
 /// which runs first, by the order of attaching; both orders are tried.
 fn other_lsm() -> Result<()> {
     program(SERVER)?;
+    denied(SERVER, &[0], |_| Ok(()))?;
     let counted = [other_lsm_with(true)?, other_lsm_with(false)?];
     ensure!(
         counted.contains(&0) && counted.contains(&1),
@@ -238,10 +251,8 @@ fn other_lsm_with(gate_is_older: bool) -> Result<u64> {
 
 fn observe() -> Result<()> {
     program(SERVER)?;
-    let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, ""))?;
+    denied(SERVER, &[0], |_| Ok(()))?;
     let load = Load::fill(0)?;
-    fails(SERVER, EAGAIN)?;
-    gate.stop()?;
     let gate = gate_on_node_0(&Gate::policy("observe", SERVER, ""))?;
     for _ in 0..40 {
         starts(SERVER)?;
@@ -261,6 +272,7 @@ fn observe() -> Result<()> {
 /// A node whose CPUs all came after the daemon read the topology is unknown to the gate.
 fn unknown() -> Result<()> {
     program(SERVER)?;
+    program(NEIGHBOUR)?;
     let node_1 = node_cpus(1)?;
     let set_online = |online: u32| {
         node_1.iter().try_for_each(|cpu| {
@@ -270,6 +282,7 @@ fn unknown() -> Result<()> {
             )
         })
     };
+    starts(SERVER)?;
     for (mode, on_unknown, denied, effect) in [
         ("observe", "deny", false, "logged"),
         ("enforce", "deny", true, "denied"),
@@ -289,6 +302,7 @@ fn unknown() -> Result<()> {
             launch(&mut command(SERVER))?.is_some() == denied,
             "{mode}, {on_unknown}"
         );
+        starts(NEIGHBOUR)?;
         let verdict = gate.verdict()?;
         ensure!(
             verdict.get("verdict") == "unknown" && verdict.effect() == effect,
@@ -296,6 +310,7 @@ fn unknown() -> Result<()> {
         );
         ensure!(gate.status()?["rules"][0]["unknown"] == 1);
         gate.stop()?;
+        starts(SERVER)?;
     }
     Ok(())
 }
