@@ -17,8 +17,10 @@ use crate::guest::Topology;
 use crate::{build, kernels, setup};
 use report::Report;
 
-/// The topologies that every test run covers.
+/// The topologies that a test run covers on the oldest and the newest kernel.
 const TOPOLOGIES: &[&str] = &["numa", "one-node", "smt-off", "smt4"];
+/// The one that it covers on the kernels between: what differs by kernel does not by topology.
+const TOPOLOGY: &str = "numa";
 
 /// Arguments of `cargo xtask test`.
 #[derive(Arguments)]
@@ -26,7 +28,8 @@ pub(crate) struct Args {
     /// Kernel series such as 6.18, or `newest`; may be repeated [default: the supported ones]
     #[arg(long = "kernel", value_name = "SERIES")]
     kernels: Vec<String>,
-    /// Topology of the guests; may be repeated [default: numa, one-node, smt-off, smt4]
+    /// Topology of the guests; may be repeated [default: numa, one-node, smt-off, smt4 on the
+    /// oldest and the newest kernel, numa on those between]
     #[arg(long = "topology", value_name = "TOPOLOGY")]
     topologies: Vec<Topology>,
     /// How long or how often soak tests run; passed on to the test program
@@ -54,14 +57,18 @@ impl Args {
         self.kernels.clone()
     }
 
-    fn topologies(&self) -> Vec<Topology> {
-        if self.topologies.is_empty() {
-            return TOPOLOGIES
-                .iter()
-                .filter_map(|name| name.parse().ok())
-                .collect();
+    /// The topologies for one of the series.
+    fn topologies(&self, series: &str) -> Vec<Topology> {
+        if !self.topologies.is_empty() {
+            return self.topologies.clone();
         }
-        self.topologies.clone()
+        let all = self.series();
+        let outer = [all.first(), all.last()].contains(&Some(&series.to_owned()));
+        TOPOLOGIES
+            .iter()
+            .filter(|&&name| outer || name == TOPOLOGY)
+            .filter_map(|name| name.parse().ok())
+            .collect()
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn plan(args: &Args) -> Result<Vec<Batch>> {
     let mut batches = Vec::new();
     for series in args.series() {
         let kernel = kernels::get(&cache, &series)?;
-        for topology in args.topologies() {
+        for topology in args.topologies(&series) {
             let program = build::program("coregate-vm");
             let words = words(args, &kernel, &topology);
             let text = command::output(Command::new(program).args(words).arg("--list"))?;
