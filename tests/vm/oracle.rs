@@ -37,6 +37,7 @@ struct Record {
     kind: u32,
     cpu: u32,
     pid: i32,
+    /// See `enum kind` of `oracle.bpf.c`; of a switch, the pid that ran before.
     what: i32,
 }
 
@@ -77,6 +78,9 @@ pub(crate) struct Oracle<'obj> {
     /// The tasks that were woken and do not run yet, and the one CPU that they can run on,
     /// if it is one.
     on_their_way: HashMap<i32, Option<usize>>,
+    /// The tasks that were woken while they ran, and when, in nanoseconds: whoever was just
+    /// going to sleep is on its way again as soon as its CPU has left it.
+    woken_early: HashMap<i32, u64>,
 }
 
 impl<'obj> Oracle<'obj> {
@@ -103,6 +107,7 @@ impl<'obj> Oracle<'obj> {
             records,
             running: vec![None; count],
             on_their_way: HashMap::new(),
+            woken_early: HashMap::new(),
         };
         for cpu in cpus {
             std::thread::spawn(move || {
@@ -129,6 +134,11 @@ impl<'obj> Oracle<'obj> {
             match record.kind {
                 SWITCH => {
                     self.on_their_way.remove(&record.pid);
+                    self.woken_early.remove(&record.pid);
+                    let woken = self.woken_early.remove(&record.what);
+                    if woken.is_some_and(|woken| record.time < woken + TURNS) {
+                        self.on_their_way.insert(record.what, None);
+                    }
                     self.running[record.cpu as usize] = Some(record.pid);
                     windows
                         .iter_mut()
@@ -139,8 +149,10 @@ impl<'obj> Oracle<'obj> {
                         window.decided.get_or_insert(record.time);
                     }
                 }
-                // Who runs already is not on its way.
-                WAKE if !self.running.contains(&Some(record.pid)) => {
+                WAKE if self.running.contains(&Some(record.pid)) => {
+                    self.woken_early.insert(record.pid, record.time);
+                }
+                WAKE => {
                     self.on_their_way
                         .insert(record.pid, usize::try_from(record.what).ok());
                 }

@@ -23,7 +23,7 @@ struct task_struct {
 struct linux_binprm;
 
 enum kind {
-	/* A CPU runs pid from now on; 0 is its idle task. */
+	/* A CPU runs pid from now on, what before; 0 is its idle task. */
 	KIND_SWITCH = 1,
 	/* pid is on its way to a CPU: to what, if it can run on no other, else what is -1. */
 	KIND_WAKE = 2,
