@@ -96,7 +96,7 @@ pub struct Btf {
 pub struct SchedExt {
     /// `disabled`, `enabled`, or on the way from one to the other.
     pub state: String,
-    /// The name of the loaded scheduler.
+    /// The name of the loaded scheduler; one that comes or leaves may have none.
     pub ops: Option<String>,
     /// How many schedulers were enabled since boot.
     pub enable_seq: Option<u64>,
@@ -146,7 +146,7 @@ impl Facts {
             btf: btf(root),
             jit: number(root, "proc/sys/net/core/bpf_jit_enable").map(|mode| mode != 0),
             bpffs: bpffs(root),
-            sched_ext: sched_ext(root),
+            sched_ext: SchedExt::read(root),
             symbols: symbols(root),
             kptr_restrict: number(root, "proc/sys/kernel/kptr_restrict")
                 .and_then(|level| u32::try_from(level).map_err(|error| error.to_string())),
@@ -169,6 +169,21 @@ impl Privileges {
             sys_admin: has(Capability::CAP_SYS_ADMIN),
             syslog: has(Capability::CAP_SYSLOG),
         }
+    }
+}
+
+impl SchedExt {
+    /// Reads the `/sys/kernel/sched_ext` below `root` (kernel/sched/ext.c,
+    /// `scx_attr_*_show()`); `None` if the kernel has no sched_ext.
+    pub fn read(root: &Path) -> Option<Self> {
+        let folder = "sys/kernel/sched_ext";
+        let file = |name: &str| text(root, &format!("{folder}/{name}")).ok();
+        Some(Self {
+            state: file("state")?,
+            ops: file("root/ops").filter(|name| !name.is_empty()),
+            enable_seq: file("enable_seq").and_then(|text| text.parse().ok()),
+            switch_all: file("switch_all").map(|text| text != "0"),
+        })
     }
 }
 
@@ -219,17 +234,6 @@ fn bpffs(root: &Path) -> Fact<bool> {
         let mut fields = line.split(' ').skip(1);
         fields.next() == Some("/sys/fs/bpf") && fields.next() == Some("bpf")
     }))
-}
-
-fn sched_ext(root: &Path) -> Option<SchedExt> {
-    let folder = "sys/kernel/sched_ext";
-    let file = |name: &str| text(root, &format!("{folder}/{name}")).ok();
-    Some(SchedExt {
-        state: file("state")?,
-        ops: file("root/ops").filter(|name| !name.is_empty()),
-        enable_seq: file("enable_seq").and_then(|text| text.parse().ok()),
-        switch_all: file("switch_all").map(|text| text != "0"),
-    })
 }
 
 fn symbols(root: &Path) -> Fact<Symbols> {
