@@ -6,12 +6,11 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use caps::{CapSet, Capability};
 use libbpf_rs::btf::types::{Enum, Enum64};
 use libbpf_rs::btf::{Btf, BtfType};
 
 use super::Error;
-use crate::kernel::SchedExt;
+use crate::kernel::{Privileges, SchedExt};
 
 /// The kernel's own types.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -33,11 +32,12 @@ pub(super) fn check() -> Result<(), Error> {
     if !Path::new("/sys/kernel").exists() {
         return Err(Error::NoSysfs);
     }
-    let sched_ext = SchedExt::read(Path::new("/")).ok_or(Error::NoSchedExt)?;
+    let root = Path::new("/");
+    let sched_ext = SchedExt::read(root).ok_or(Error::NoSchedExt)?;
     if !Path::new(BTF).exists() {
         return Err(Error::NoBtf);
     }
-    if !permitted() {
+    if !Privileges::of_this_process(root).suffice() {
         return Err(Error::NotPermitted);
     }
     if sched_ext.state == "disabled" {
@@ -46,13 +46,6 @@ pub(super) fn check() -> Result<(), Error> {
     Err(Error::Loaded {
         ops: sched_ext.ops.unwrap_or_else(|| "unnamed".into()),
     })
-}
-
-/// Loading a scheduler needs both of these or CAP_SYS_ADMIN, which includes
-/// them (kernel/bpf/syscall.c).
-fn permitted() -> bool {
-    let has = |cap| caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false);
-    has(Capability::CAP_SYS_ADMIN) || (has(Capability::CAP_BPF) && has(Capability::CAP_PERFMON))
 }
 
 /// How many times CPUs have come or gone; the kernel compares it with its own

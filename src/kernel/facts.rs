@@ -155,7 +155,8 @@ impl Facts {
 }
 
 impl Privileges {
-    fn of_this_process(root: &Path) -> Self {
+    /// Those of this process; `root` is as for [`Facts::gather`].
+    pub fn of_this_process(root: &Path) -> Self {
         let effective = caps::read(None, CapSet::Effective).unwrap_or_default();
         let has = |capability| effective.contains(&capability);
         // The initial namespace maps every user to itself; others say less.
@@ -169,6 +170,11 @@ impl Privileges {
             sys_admin: has(Capability::CAP_SYS_ADMIN),
             syslog: has(Capability::CAP_SYSLOG),
         }
+    }
+
+    /// Whether the capabilities are enough to load and attach BPF programs, where they count.
+    pub fn suffice(&self) -> bool {
+        self.sys_admin || (self.bpf && self.perfmon)
     }
 }
 

@@ -179,6 +179,7 @@ fn privileges() {
     };
     let none = with(|p| (p.bpf, p.perfmon, p.sys_admin) = (false, false, false));
     assert_eq!(unmet(&none), ["cap_bpf", "cap_perfmon"]);
+    assert!(!none.privileges.suffice());
     assert!(
         needs(&none)
             .iter()
@@ -186,11 +187,16 @@ fn privileges() {
             .all(|need| need.required == Required::Privilege)
     );
     // The kernel lets CAP_SYS_ADMIN stand for both, and both do without it.
-    assert_eq!(
-        unmet(&with(|p| (p.bpf, p.perfmon) = (false, false))),
-        [""; 0]
-    );
-    assert_eq!(unmet(&with(|p| p.sys_admin = false)), [""; 0]);
+    for enough in [
+        with(|p| (p.bpf, p.perfmon) = (false, false)),
+        with(|p| p.sys_admin = false),
+    ] {
+        assert_eq!(unmet(&enough), [""; 0]);
+        assert!(enough.privileges.suffice());
+    }
+    let half = with(|p| (p.perfmon, p.sys_admin) = (false, false));
+    assert_eq!(unmet(&half), ["cap_perfmon"]);
+    assert!(!half.privileges.suffice());
     let container = with(|p| p.initial_user_namespace = false);
     assert_eq!(unmet(&container), ["cap_bpf", "cap_perfmon"]);
     assert!(need(&container, "cap_bpf").found.contains("user namespace"));
