@@ -11,7 +11,8 @@ use nix::unistd::Uid;
 /// A fact, or why it could not be known.
 pub type Fact<T> = Result<T, String>;
 
-/// Everything that decides whether and how the gate can work here.
+/// What decides whether and how the gate can work here; [`Symbols`] apart, which are read
+/// alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// `uname -r`, from `/proc/sys/kernel/osrelease`.
@@ -36,8 +37,6 @@ pub struct Facts {
     pub bpffs: Fact<bool>,
     /// From `/sys/kernel/sched_ext`; `None` if the kernel has no sched_ext.
     pub sched_ext: Option<SchedExt>,
-    /// What `/proc/kallsyms` shows to this process.
-    pub symbols: Fact<Symbols>,
     /// From `/proc/sys/kernel/kptr_restrict`; at 2 nobody sees addresses.
     pub kptr_restrict: Fact<u32>,
 }
@@ -105,7 +104,7 @@ pub struct SchedExt {
     pub switch_all: Option<bool>,
 }
 
-/// What `/proc/kallsyms` shows.
+/// What `/proc/kallsyms` shows to this process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Symbols {
     /// Those of [`Symbols::NEEDED`] that are not there.
@@ -125,6 +124,33 @@ impl Symbols {
         "scx_builtin_idle_enabled",
         "scx_builtin_idle_per_node",
     ];
+
+    /// Reads the `/proc/kallsyms` below `root`. It is long, so only `doctor` does.
+    pub fn read(root: &Path) -> Fact<Self> {
+        let path = "proc/kallsyms";
+        let failed = |error| unreadable(path, &error);
+        let file = fs::File::open(root.join(path)).map_err(failed)?;
+        let mut reader = BufReader::with_capacity(1 << 16, file);
+        let mut found = Vec::new();
+        let mut symbols = Self::default();
+        let mut line = String::new();
+        while reader.read_line(&mut line).map_err(failed)? > 0 {
+            let mut fields = line.split_ascii_whitespace();
+            let (address, kind, name) = (fields.next(), fields.next(), fields.next());
+            symbols.variables |= matches!(kind, Some("b" | "B" | "d" | "D"));
+            if let Some(needed) = Self::NEEDED.into_iter().find(|needed| name == Some(needed)) {
+                symbols.hidden |=
+                    address.is_none_or(|digits| digits.bytes().all(|byte| byte == b'0'));
+                found.push(needed);
+            }
+            line.clear();
+        }
+        symbols.missing = Self::NEEDED
+            .into_iter()
+            .filter(|name| !found.contains(name))
+            .collect();
+        Ok(symbols)
+    }
 
     /// Whether the gate can read all of [`Symbols::NEEDED`].
     pub fn usable(&self) -> bool {
@@ -147,7 +173,6 @@ impl Facts {
             jit: number(root, "proc/sys/net/core/bpf_jit_enable").map(|mode| mode != 0),
             bpffs: bpffs(root),
             sched_ext: SchedExt::read(root),
-            symbols: symbols(root),
             kptr_restrict: number(root, "proc/sys/kernel/kptr_restrict")
                 .and_then(|level| u32::try_from(level).map_err(|error| error.to_string())),
         }
@@ -240,34 +265,6 @@ fn bpffs(root: &Path) -> Fact<bool> {
         let mut fields = line.split(' ').skip(1);
         fields.next() == Some("/sys/fs/bpf") && fields.next() == Some("bpf")
     }))
-}
-
-fn symbols(root: &Path) -> Fact<Symbols> {
-    let path = "proc/kallsyms";
-    let failed = |error| unreadable(path, &error);
-    let file = fs::File::open(root.join(path)).map_err(failed)?;
-    let mut reader = BufReader::with_capacity(1 << 16, file);
-    let mut found = Vec::new();
-    let mut symbols = Symbols::default();
-    let mut line = String::new();
-    while reader.read_line(&mut line).map_err(failed)? > 0 {
-        let mut fields = line.split_ascii_whitespace();
-        let (address, kind, name) = (fields.next(), fields.next(), fields.next());
-        symbols.variables |= matches!(kind, Some("b" | "B" | "d" | "D"));
-        if let Some(needed) = Symbols::NEEDED
-            .into_iter()
-            .find(|needed| name == Some(needed))
-        {
-            symbols.hidden |= address.is_none_or(|digits| digits.bytes().all(|byte| byte == b'0'));
-            found.push(needed);
-        }
-        line.clear();
-    }
-    symbols.missing = Symbols::NEEDED
-        .into_iter()
-        .filter(|name| !found.contains(name))
-        .collect();
-    Ok(symbols)
 }
 
 fn number(root: &Path, path: &str) -> Fact<i64> {
