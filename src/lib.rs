@@ -13,5 +13,6 @@ pub mod kernel;
 mod libbpf_log;
 pub mod policy;
 pub mod policy_file;
+mod raw;
 pub mod report;
 pub mod topology;

@@ -14,6 +14,7 @@ use nix::sys::signalfd::SignalFd;
 use super::skel::{CompanionSkel, CompanionSkelBuilder, OpenCompanionSkel, types};
 use super::{Config, Error, ScxExit, exit, preflight};
 use crate::libbpf_log::Listening;
+use crate::raw;
 use crate::topology::{SYSFS, Topology};
 
 /// Where libbpf keeps a loaded object.
@@ -47,7 +48,7 @@ impl<'room> Scheduler<'room> {
         for (number, cpu) in cpus(&topology)? {
             skel.maps
                 .cpus
-                .update(&number.to_ne_bytes(), &bytes(&cpu), MapFlags::ANY)
+                .update(&number.to_ne_bytes(), raw::bytes(&cpu), MapFlags::ANY)
                 .map_err(Error::kernel(&heard, "configure"))?;
         }
         Ok(Self { link: None, skel })
@@ -142,9 +143,6 @@ fn cpus(topology: &Topology) -> Result<Vec<(u32, types::cpu)>, Error> {
     Ok(all)
 }
 
-/// The bytes of a map value.
-fn bytes(cpu: &types::cpu) -> [u8; size_of::<types::cpu>()] {
-    // SAFETY: both types have the same size, and the structure has no padding
-    // (companion.h asserts its size), so that each of its bytes is set.
-    unsafe { std::mem::transmute_copy(cpu) }
+raw::plain_types! {
+    types::cpu: 56,
 }

@@ -272,11 +272,7 @@ impl<'obj> Gate<'obj> {
             .maps
             .bss_data
             .as_ref()
-            .map_or_else(Default::default, |bss| {
-                // SAFETY: the field is a valid, aligned part of the mapped section; the kernel
-                // writes it at any time, so it is read as a whole without assuming otherwise.
-                unsafe { std::ptr::read_volatile(&raw const bss.failures) }
-            });
+            .map_or_else(Default::default, |bss| abi::live(&bss.failures));
         (failures, self.inbox.borrow().short)
     }
 }
