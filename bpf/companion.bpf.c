@@ -206,7 +206,7 @@ static bool may_use_node(const struct task_struct *p, __u32 node)
 {
 	struct node *n = node_of(node);
 
-	return n && cpumask_covers(p->cpus_ptr, &n->cpus);
+	return n && mask_covers(p->cpus_ptr, &n->cpus);
 }
 
 /* Whether all of the core's threads, @but excepted, are idle. */
@@ -217,7 +217,7 @@ static bool core_idle(const struct cpu *c, __u32 but)
 	__u32 i;
 
 	for (i = 0; i < MAX_THREADS && i < c->threads; i++)
-		if (c->thread[i] != but && !cpumask_has(idle, c->thread[i]))
+		if (c->thread[i] != but && !mask_has(idle, c->thread[i]))
 			whole = false;
 	scx_bpf_put_idle_cpumask(idle);
 	return whole;
@@ -230,7 +230,7 @@ static bool core_idle(const struct cpu *c, __u32 but)
  */
 static __s32 pick_idle(struct task_struct *p, __s32 prev, bool roam)
 {
-	bool may_stay = cpumask_has(p->cpus_ptr, prev);
+	bool may_stay = mask_has(p->cpus_ptr, prev);
 	__u64 core = PICK(CORE), here = PICK(IN_NODE);
 	struct cpu *c = cpu_of(prev);
 	__s32 cpu;
@@ -288,7 +288,7 @@ static __s32 confined_cpu(struct task_struct *p, __s32 cpu)
 	c = cpu_of(other);
 	if (!c || !c->threads)
 		return cpu;
-	if (!cpumask_has(p->cpus_ptr, cpu))
+	if (!mask_has(p->cpus_ptr, cpu))
 		return other;
 	return scx_bpf_dsq_nr_queued(other) < scx_bpf_dsq_nr_queued(cpu) ? (__s32)other : cpu;
 }
@@ -481,7 +481,7 @@ static bool could_have_core(struct task_struct *p, struct cpu *c, __s32 cpu)
 		if (!n || !n->nr_cpus)
 			continue;
 		whole = scx_bpf_get_idle_smtmask_node(i);
-		found |= cpumask_meets(whole, p->cpus_ptr);
+		found |= mask_meets(whole, p->cpus_ptr);
 		scx_bpf_put_idle_cpumask(whole);
 	}
 	return found;

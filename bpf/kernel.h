@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The kernel types, kfuncs and symbols that the gate uses, and no others. Fields are
+ * The kernel types, kfuncs and symbols that only the gate uses, and no others. Fields are
  * relocated at load (CO-RE), so only their names must be right; each entry says which
  * kernel brought it when that is later than 6.1, the oldest one supported.
  */
 #ifndef COREGATE_KERNEL_H
 #define COREGATE_KERNEL_H
 
-#include <stdbool.h>
-#include <linux/types.h>
-#include <linux/errno.h>
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_core_read.h>
-#include <bpf/bpf_tracing.h>
+#include "common.h"
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -125,7 +119,6 @@ enum scx_ops_flags {
 /* include/linux/sched.h; macros there, so not in BTF. */
 #define PF_IO_WORKER 0x00000010
 #define PF_USER_WORKER 0x00004000 /* 6.4; earlier the bit is free */
-#define PF_KTHREAD 0x00200000
 
 /* include/linux/err.h. */
 #define MAX_ERRNO 4095
@@ -142,20 +135,6 @@ extern const void scx_builtin_idle_per_node __ksym __weak;
 
 /* 6.12. */
 extern const struct cpumask *scx_bpf_get_idle_smtmask(void) __ksym __weak;
-extern void scx_bpf_put_idle_cpumask(const struct cpumask *mask) __ksym __weak;
-/* 6.15. */
-extern const struct cpumask *scx_bpf_get_idle_smtmask_node(int node) __ksym __weak;
-
-/*
- * 6.3. It returns a bool, of which x86 sets the low byte only, and clang 14 looks at the whole
- * register: use it through mask_has().
- */
-extern int bpf_cpumask_test_cpu(__u32 cpu, const struct cpumask *mask) __ksym __weak;
-
-static __always_inline bool mask_has(const struct cpumask *mask, __u32 cpu)
-{
-	return bpf_cpumask_test_cpu(cpu, mask) & 0xff;
-}
 
 /*
  * 6.2. A pointer of the given type to anywhere: what it leads to may be read in place, and reads

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The kernel types, enumerators and kfuncs that the companion uses, and no others.
+ * The kernel types, enumerators and kfuncs that only the companion uses, and no others.
  * Everything here is in 6.16, the oldest kernel the companion supports, unless the entry
  * says otherwise. Fields and enumerators are relocated at load (CO-RE): only their names
  * must be right, and the values written here mean nothing.
@@ -8,14 +8,8 @@
 #ifndef COREGATE_SCX_H
 #define COREGATE_SCX_H
 
-#include <stdbool.h>
-#include <linux/types.h>
-#include <linux/errno.h>
 #include <linux/version.h>
-#include <linux/bpf.h>
-#include <bpf/bpf_helpers.h>
-#include <bpf/bpf_core_read.h>
-#include <bpf/bpf_tracing.h>
+#include "common.h"
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 4, 0)
 /* bpf_for() of libbpf wants it; the user-space headers have it since 6.4. */
@@ -145,9 +139,6 @@ enum scx_exit_code {
 #define TASK_FLAG(name) bpf_core_enum_value(enum scx_ent_flags, SCX_TASK_##name)
 #define EXIT_CODE(name) bpf_core_enum_value(enum scx_exit_code, SCX_ECODE_##name)
 
-/* include/linux/sched.h; a macro there, so not in BTF. */
-#define PF_KTHREAD 0x00200000
-
 extern __s32 scx_bpf_create_dsq(__u64 dsq_id, __s32 node) __ksym;
 extern __s32 scx_bpf_dsq_nr_queued(__u64 dsq_id) __ksym;
 extern void scx_bpf_dsq_insert(struct task_struct *p, __u64 dsq_id, __u64 slice,
@@ -163,28 +154,19 @@ extern void scx_bpf_error_bstr(char *fmt, unsigned long long *data, __u32 data__
 extern __s32 scx_bpf_pick_idle_cpu_node(const struct cpumask *allowed, int node,
 					__u64 flags) __ksym;
 extern const struct cpumask *scx_bpf_get_idle_cpumask_node(int node) __ksym;
-extern const struct cpumask *scx_bpf_get_idle_smtmask_node(int node) __ksym;
-extern void scx_bpf_put_idle_cpumask(const struct cpumask *mask) __ksym;
 
 extern __u32 bpf_cpumask_any_distribute(const struct cpumask *mask) __ksym;
 
-/*
- * Functions of the kernel that return a bool: on x86 only the low byte is set, but clang
- * (14, at least) tests the whole register for BPF. So they are declared to return an int,
- * and called by the names below.
- */
+/* These return a bool, so they are called by the names below: see low_byte(). */
 extern int scx_bpf_dsq_move_to_local(__u64 dsq_id) __ksym;
 extern int scx_bpf_test_and_clear_cpu_idle(__s32 cpu) __ksym;
-extern int bpf_cpumask_test_cpu(__u32 cpu, const struct cpumask *mask) __ksym;
 extern int bpf_cpumask_subset(const struct cpumask *inner, const struct cpumask *outer) __ksym;
 extern int bpf_cpumask_intersects(const struct cpumask *a, const struct cpumask *b) __ksym;
 
-#define low_byte(call) (((call)&0xff) != 0)
 #define move_to_local(dsq_id) low_byte(scx_bpf_dsq_move_to_local(dsq_id))
 #define claim_idle(cpu) low_byte(scx_bpf_test_and_clear_cpu_idle(cpu))
-#define cpumask_has(mask, cpu) low_byte(bpf_cpumask_test_cpu(cpu, mask))
-#define cpumask_covers(outer, inner) low_byte(bpf_cpumask_subset(inner, outer))
-#define cpumask_meets(a, b) low_byte(bpf_cpumask_intersects(a, b))
+#define mask_covers(outer, inner) low_byte(bpf_cpumask_subset(inner, outer))
+#define mask_meets(a, b) low_byte(bpf_cpumask_intersects(a, b))
 
 /*
  * 6.19 packs the arguments; the plain form stays until 6.23, so 7.3 still has both

@@ -2,7 +2,7 @@
 //! CPU admission control: a latency-critical program starts only where a whole
 //! physical core is free for it.
 //!
-//! Dependencies point one way: [`cli`] → daemon → {gate, report} → {[`policy`],
+//! Dependencies point one way: [`cli`] → daemon → {gate, companion, report} → {[`policy`],
 //! [`topology`], [`kernel`]}.
 
 pub mod cli;
@@ -10,7 +10,9 @@ pub mod companion;
 pub mod daemon;
 pub mod gate;
 pub mod kernel;
+mod libbpf_log;
 pub mod policy;
 pub mod policy_file;
+mod raw;
 pub mod report;
 pub mod topology;

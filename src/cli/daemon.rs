@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 use super::{Error, Exit, Result, doctor, output};
 use crate::daemon::{Daemon, Lock};
 use crate::gate::Gate;
-use crate::kernel::{Facts, needs};
+use crate::kernel::{Facts, required};
 use crate::policy_file::{ThisHost, load, warnings};
 use crate::topology::{SYSFS, Topology};
 
@@ -39,7 +39,7 @@ pub(super) fn run(args: &Args) -> Result {
 
 /// Refuses to start where `coregate doctor` would say that the gate cannot work.
 fn can_stand_here() -> std::result::Result<(), Error> {
-    let needs = needs(&Facts::gather(Path::new("/")));
+    let needs = required(&Facts::gather(Path::new("/")));
     let exit = doctor::exit(&needs);
     if exit == Exit::Ok {
         return Ok(());

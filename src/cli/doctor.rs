@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Exit, Result, output};
 use crate::kernel::{
-    Fact, Facts, IdleSource, Need, Required, SchedExt, Source, Status, idle_source, needs,
+    Fact, Facts, IdleSource, Need, Required, SchedExt, Source, Status, Symbols, idle_source, needs,
 };
 
 /// Say whether the gate can work on this machine, and what to do if not
@@ -43,10 +43,11 @@ struct Answer {
 
 /// Runs `coregate doctor`.
 pub(super) fn run(args: &Args) -> Result {
-    let facts = Facts::gather(Path::new("/"));
-    let mut needs = needs(&facts);
+    let root = Path::new("/");
+    let (facts, symbols) = (Facts::gather(root), Symbols::read(root));
+    let mut needs = needs(&facts, &symbols);
     let exit = exit(&needs);
-    let idle_source = idle_source(&facts);
+    let idle_source = idle_source(&facts, &symbols);
     if args.json {
         output::json(&Answer {
             ok: exit == Exit::Ok,

@@ -12,6 +12,7 @@ use std::time::Duration;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::libbpf_log::Listening;
 use crate::topology;
 use scheduler::Scheduler;
 
@@ -120,6 +121,14 @@ impl Error {
     /// Whether another kernel is the remedy.
     pub fn is_kernel(&self) -> bool {
         matches!(self, Self::NoSchedExt | Self::NoBtf | Self::NoFlag { .. })
+    }
+
+    fn kernel(heard: &Listening, step: &'static str) -> impl FnOnce(libbpf_rs::Error) -> Self {
+        move |source| Self::Kernel {
+            step,
+            source,
+            said: heard.said(),
+        }
     }
 
     fn system(step: &'static str) -> impl FnOnce(nix::Error) -> Self {

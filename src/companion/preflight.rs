@@ -6,15 +6,12 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use caps::{CapSet, Capability};
 use libbpf_rs::btf::types::{Enum, Enum64};
 use libbpf_rs::btf::{Btf, BtfType};
 
 use super::Error;
+use crate::kernel::{Privileges, SchedExt};
 
-/// sched_ext's folder of sysfs; it is there exactly if the kernel has
-/// `CONFIG_SCHED_CLASS_EXT` (kernel/sched/ext.c).
-const SCHED_EXT: &str = "/sys/kernel/sched_ext";
 /// The kernel's own types.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
 
@@ -35,46 +32,35 @@ pub(super) fn check() -> Result<(), Error> {
     if !Path::new("/sys/kernel").exists() {
         return Err(Error::NoSysfs);
     }
-    if !Path::new(SCHED_EXT).exists() {
-        return Err(Error::NoSchedExt);
-    }
+    let root = Path::new("/");
+    let sched_ext = SchedExt::read(root).ok_or(Error::NoSchedExt)?;
     if !Path::new(BTF).exists() {
         return Err(Error::NoBtf);
     }
-    if !permitted() {
+    if !Privileges::of_this_process(root).suffice() {
         return Err(Error::NotPermitted);
     }
-    match loaded()? {
-        None => Ok(()),
-        Some(ops) => Err(Error::Loaded { ops }),
+    if sched_ext.state == "disabled" {
+        return Ok(());
     }
-}
-
-/// Loading a scheduler needs both of these or CAP_SYS_ADMIN, which includes
-/// them (kernel/bpf/syscall.c).
-fn permitted() -> bool {
-    let has = |cap| caps::has_cap(None, CapSet::Effective, cap).unwrap_or(false);
-    has(Capability::CAP_SYS_ADMIN) || (has(Capability::CAP_BPF) && has(Capability::CAP_PERFMON))
-}
-
-/// The name of the scheduler that is loaded, if one is.
-fn loaded() -> Result<Option<String>, Error> {
-    if read(&format!("{SCHED_EXT}/state"))? == "disabled" {
-        return Ok(None);
-    }
-    let ops = read(&format!("{SCHED_EXT}/root/ops"));
-    // It may just be leaving, or coming: then it has no name here.
-    Ok(Some(ops.unwrap_or_else(|_| "unnamed".to_owned())))
+    Err(Error::Loaded {
+        ops: sched_ext.ops.unwrap_or_else(|| "unnamed".into()),
+    })
 }
 
 /// How many times CPUs have come or gone; the kernel compares it with its own
 /// when a scheduler is enabled.
 pub(super) fn hotplug_seq() -> Result<u64, Error> {
-    let path = format!("{SCHED_EXT}/hotplug_seq");
-    let text = read(&path)?;
-    text.parse().map_err(|_| Error::Sysfs {
-        path,
-        source: io::Error::new(io::ErrorKind::InvalidData, format!("{text:?} is no number")),
+    let path = "/sys/kernel/sched_ext/hotplug_seq";
+    let failed = |source| Error::Sysfs {
+        path: path.to_owned(),
+        source,
+    };
+    let text = fs::read_to_string(path).map_err(failed)?;
+    let text = text.trim_end();
+    text.parse().map_err(|_| {
+        let why = format!("{text:?} is no number");
+        failed(io::Error::new(io::ErrorKind::InvalidData, why))
     })
 }
 
@@ -117,12 +103,4 @@ fn enumerators(btf: &Btf<'_>, name: &str) -> Vec<(String, u64)> {
             Some((member.name?.to_string_lossy().into_owned(), value))
         })
         .collect()
-}
-
-fn read(path: &str) -> Result<String, Error> {
-    let text = fs::read_to_string(path).map_err(|source| Error::Sysfs {
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(text.trim_end().to_owned())
 }

@@ -4,16 +4,17 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Link, MapCore, MapFlags, OpenObject, PrintLevel};
+use libbpf_rs::{Link, MapCore, MapFlags, OpenObject};
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::SignalFd;
 
 use super::skel::{CompanionSkel, CompanionSkelBuilder, OpenCompanionSkel, types};
 use super::{Config, Error, ScxExit, exit, preflight};
+use crate::libbpf_log::Listening;
+use crate::raw;
 use crate::topology::{SYSFS, Topology};
 
 /// Where libbpf keeps a loaded object.
@@ -33,38 +34,35 @@ impl<'room> Scheduler<'room> {
         let hotplug_seq = preflight::hotplug_seq()?;
         let topology = Topology::read(Path::new(SYSFS))?;
         let flags = preflight::ops_flags()?;
-        let listening = Listening::begin();
+        let heard = Listening::begin();
         let mut open = CompanionSkelBuilder::default()
             .open(room)
-            .map_err(|source| listening.error("open", source))?;
+            .map_err(Error::kernel(&heard, "open"))?;
         // SAFETY: the skeleton points to libbpf's copy of `companion`, which
         // lives as long as the open object; nothing else refers to it now.
         let ops = unsafe { &mut *open.struct_ops.companion };
         ops.flags = flags;
         ops.hotplug_seq = hotplug_seq;
-        configure(&mut open, config, &topology)
-            .map_err(|source| listening.error("configure", source))?;
-        let skel = open
-            .load()
-            .map_err(|source| listening.error("load", source))?;
+        configure(&mut open, config, &topology).map_err(Error::kernel(&heard, "configure"))?;
+        let skel = open.load().map_err(Error::kernel(&heard, "load"))?;
         for (number, cpu) in cpus(&topology)? {
             skel.maps
                 .cpus
-                .update(&number.to_ne_bytes(), &bytes(&cpu), MapFlags::ANY)
-                .map_err(|source| listening.error("configure", source))?;
+                .update(&number.to_ne_bytes(), raw::bytes(&cpu), MapFlags::ANY)
+                .map_err(Error::kernel(&heard, "configure"))?;
         }
         Ok(Self { link: None, skel })
     }
 
     /// Puts the scheduler in charge.
     pub(super) fn attach(&mut self) -> Result<(), Error> {
-        let listening = Listening::begin();
+        let heard = Listening::begin();
         let link = self
             .skel
             .maps
             .companion
             .attach_struct_ops()
-            .map_err(|source| listening.error("attach", source))?;
+            .map_err(Error::kernel(&heard, "attach"))?;
         self.link = Some(link);
         Ok(())
     }
@@ -145,42 +143,6 @@ fn cpus(topology: &Topology) -> Result<Vec<(u32, types::cpu)>, Error> {
     Ok(all)
 }
 
-/// The bytes of a map value.
-fn bytes(cpu: &types::cpu) -> [u8; size_of::<types::cpu>()] {
-    // SAFETY: both types have the same size, and the structure has no padding
-    // (companion.h asserts its size), so that each of its bytes is set.
-    unsafe { std::mem::transmute_copy(cpu) }
-}
-
-/// What libbpf printed since [`Listening::begin`].
-static SAID: Mutex<Vec<String>> = Mutex::new(Vec::new());
-
-/// The last lines of libbpf's that an error repeats: the verifier's log is long,
-/// and its end counts.
-const LINES: usize = 20;
-
-/// Keeps what libbpf prints, so that an error can repeat it.
-struct Listening;
-
-impl Listening {
-    fn begin() -> Self {
-        SAID.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        libbpf_rs::set_print(Some((PrintLevel::Warn, |_, text| {
-            SAID.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(text);
-        })));
-        Self
-    }
-
-    fn error(&self, step: &'static str, source: libbpf_rs::Error) -> Error {
-        let text = SAID.lock().unwrap_or_else(PoisonError::into_inner).concat();
-        let lines: Vec<&str> = text.lines().collect();
-        let mut said = String::new();
-        for line in &lines[lines.len().saturating_sub(LINES)..] {
-            said.push_str("\n  ");
-            said.push_str(line);
-        }
-        Error::Kernel { step, source, said }
-    }
+raw::plain_types! {
+    types::cpu: 56,
 }

@@ -16,7 +16,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use syslog::Severity;
 
 use crate::gate::{self, Gate, abi};
-use crate::kernel::Source;
+use crate::kernel::{SchedExt, Source};
 use crate::policy::{Effect, Errno, Mode, Policy, Verdict, Word};
 use crate::report::{Event, Events, Hook, Node, Rule, Scheduler, Status, Syslog};
 use crate::topology::Topology;
@@ -198,7 +198,9 @@ impl<'obj> Daemon<'obj> {
             let survey = self.gate.survey(node.id)?;
             status.source = source(survey.source).map(|source| source.to_string());
             status.scheduler = survey.scheduler.map(|scheduler| Scheduler {
-                ops: loaded_ops(),
+                ops: SchedExt::read(Path::new("/"))
+                    .and_then(|sched_ext| sched_ext.ops)
+                    .unwrap_or_else(|| "?".into()),
                 per_node: scheduler.per_node,
                 tracking: scheduler.tracking,
             });
@@ -249,11 +251,4 @@ fn source(raw: abi::source) -> Option<Source> {
         abi::source::SOURCE_RUNQUEUE => Some(Source::Runqueue),
         _ => None,
     }
-}
-
-/// The name of the loaded sched_ext scheduler, `?` if it cannot be read
-/// (kernel/sched/ext.c, `scx_attr_ops_show()`).
-fn loaded_ops() -> String {
-    std::fs::read_to_string("/sys/kernel/sched_ext/root/ops")
-        .map_or_else(|_| "?".into(), |ops| ops.trim_end().to_owned())
 }

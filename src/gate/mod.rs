@@ -11,13 +11,11 @@ use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
-use std::sync::Mutex;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{
-    Link, MapCore, MapFlags, OpenObject, PrintLevel, ProgramInput, RingBuffer, RingBufferBuilder,
-};
+use libbpf_rs::{Link, MapCore, MapFlags, OpenObject, ProgramInput, RingBuffer, RingBufferBuilder};
 
+use crate::libbpf_log::Listening;
 use crate::policy::Policy;
 use crate::topology::Topology;
 use skel::{GateSkel, GateSkelBuilder};
@@ -34,7 +32,7 @@ pub enum Error {
     Kernel {
         /// What was being done.
         what: String,
-        /// What libbpf said on the way, each line after a line break; may be empty.
+        /// What libbpf said on the way; empty, or begins a new line.
         said: String,
         /// What it answered.
         cause: libbpf_rs::Error,
@@ -44,47 +42,14 @@ pub enum Error {
     Form(&'static str),
 }
 
-/// What libbpf said since [`Heard::listen`]; its callback can carry no state of its own.
-static HEARD: Mutex<String> = Mutex::new(String::new());
-
-/// Collects what libbpf says, so that it reaches the user only as part of an error.
-struct Heard;
-
-impl Heard {
-    /// How many lines an error quotes.
-    const LINES: usize = 8;
-
-    fn listen() -> Self {
-        fn hear(_: PrintLevel, line: String) {
-            if let Ok(mut heard) = HEARD.lock() {
-                heard.push('\n');
-                heard.push_str(line.trim_end());
-            }
-        }
-        Self::take();
-        libbpf_rs::set_print(Some((PrintLevel::Warn, hear)));
-        Self
-    }
-
-    fn take() -> String {
-        HEARD
-            .lock()
-            .map(|mut heard| std::mem::take(&mut *heard))
-            .unwrap_or_default()
-    }
-
-    /// Turns the answer to `what` into an error with the end of what was heard: there the
-    /// verifier says what it objects to.
-    fn error(&self, what: impl Into<String>) -> impl FnOnce(libbpf_rs::Error) -> Error {
+impl Error {
+    /// Turns the kernel's answer to `what` into an error, with what libbpf said on the way.
+    fn kernel(heard: &Listening, what: impl Into<String>) -> impl FnOnce(libbpf_rs::Error) -> Self {
         let what = what.into();
-        |cause| {
-            let heard = Self::take();
-            let start = heard
-                .rmatch_indices('\n')
-                .nth(Self::LINES - 1)
-                .map_or(0, |(at, _)| at);
-            let said = heard[start..].to_owned();
-            Error::Kernel { what, said, cause }
+        move |cause| Self::Kernel {
+            what,
+            said: heard.said(),
+            cause,
         }
     }
 }
@@ -134,13 +99,13 @@ impl<'obj> Gate<'obj> {
         policy: &Policy,
         topology: &Topology,
     ) -> Result<Self, Error> {
-        let heard = Heard::listen();
+        let heard = Listening::begin();
         let policy = PolicyTables::new(policy, FIRST_GENERATION);
         let topology = TopologyTables::new(topology).map_err(Error::Topology)?;
 
         let mut open = GateSkelBuilder::default()
             .open(storage)
-            .map_err(heard.error("open its object"))?;
+            .map_err(Error::kernel(&heard, "open its object"))?;
         for (map, entries) in [
             (&mut open.maps.nodes, topology.nodes.len()),
             (&mut open.maps.cores, topology.cores.len()),
@@ -150,7 +115,7 @@ impl<'obj> Gate<'obj> {
             (&mut open.maps.counters, policy.rules.len()),
         ] {
             map.set_max_entries(entries.max(1) as u32)
-                .map_err(heard.error("size its maps"))?;
+                .map_err(Error::kernel(&heard, "size its maps"))?;
         }
         let rodata = open
             .maps
@@ -166,10 +131,14 @@ impl<'obj> Gate<'obj> {
         bss.settings = policy.settings;
         bss.name_filter = *policy.name_filter;
 
-        let skel = open.load().map_err(heard.error("load its programs"))?;
+        let skel = open
+            .load()
+            .map_err(Error::kernel(&heard, "load its programs"))?;
         let put = |map: &dyn MapCore, key: &[u8], value: &[u8]| {
-            map.update(key, value, MapFlags::ANY)
-                .map_err(heard.error(format!("fill the map {}", map.name().display())))
+            map.update(key, value, MapFlags::ANY).map_err(Error::kernel(
+                &heard,
+                format!("fill the map {}", map.name().display()),
+            ))
         };
         put_all(&skel.maps.nodes, &topology.nodes, put)?;
         put_all(&skel.maps.cores, &topology.cores, put)?;
@@ -181,7 +150,8 @@ impl<'obj> Gate<'obj> {
             put(&skel.maps.launches, abi::bytes(key), &number.to_ne_bytes())?;
         }
         let inbox = Rc::new(RefCell::new(Inbox::default()));
-        let events = listen(&skel, &inbox).map_err(heard.error("open the ring buffer"))?;
+        let events =
+            listen(&skel, &inbox).map_err(Error::kernel(&heard, "open the ring buffer"))?;
         Ok(Self {
             links: Vec::new(),
             events,
@@ -196,13 +166,15 @@ impl<'obj> Gate<'obj> {
     ///
     /// The hook that the kernel refused; none is attached then.
     pub fn attach(&mut self) -> Result<(), Error> {
-        let heard = Heard::listen();
+        let heard = Listening::begin();
         let hooks = [&self.skel.progs.on_exec, &self.skel.progs.on_fork];
         self.links = hooks
             .into_iter()
             .map(|hook| {
-                hook.attach_lsm()
-                    .map_err(heard.error(format!("attach {}", hook.name().display())))
+                hook.attach_lsm().map_err(Error::kernel(
+                    &heard,
+                    format!("attach {}", hook.name().display()),
+                ))
             })
             .collect::<Result<_, _>>()?;
         Ok(())
@@ -300,11 +272,7 @@ impl<'obj> Gate<'obj> {
             .maps
             .bss_data
             .as_ref()
-            .map_or_else(Default::default, |bss| {
-                // SAFETY: the field is a valid, aligned part of the mapped section; the kernel
-                // writes it at any time, so it is read as a whole without assuming otherwise.
-                unsafe { std::ptr::read_volatile(&raw const bss.failures) }
-            });
+            .map_or_else(Default::default, |bss| abi::live(&bss.failures));
         (failures, self.inbox.borrow().short)
     }
 }

@@ -11,7 +11,8 @@ use nix::unistd::Uid;
 /// A fact, or why it could not be known.
 pub type Fact<T> = Result<T, String>;
 
-/// Everything that decides whether and how the gate can work here.
+/// What decides whether and how the gate can work here; [`Symbols`] apart, which are read
+/// alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// `uname -r`, from `/proc/sys/kernel/osrelease`.
@@ -36,8 +37,6 @@ pub struct Facts {
     pub bpffs: Fact<bool>,
     /// From `/sys/kernel/sched_ext`; `None` if the kernel has no sched_ext.
     pub sched_ext: Option<SchedExt>,
-    /// What `/proc/kallsyms` shows to this process.
-    pub symbols: Fact<Symbols>,
     /// From `/proc/sys/kernel/kptr_restrict`; at 2 nobody sees addresses.
     pub kptr_restrict: Fact<u32>,
 }
@@ -96,7 +95,7 @@ pub struct Btf {
 pub struct SchedExt {
     /// `disabled`, `enabled`, or on the way from one to the other.
     pub state: String,
-    /// The name of the loaded scheduler.
+    /// The name of the loaded scheduler; one that comes or leaves may have none.
     pub ops: Option<String>,
     /// How many schedulers were enabled since boot.
     pub enable_seq: Option<u64>,
@@ -105,7 +104,7 @@ pub struct SchedExt {
     pub switch_all: Option<bool>,
 }
 
-/// What `/proc/kallsyms` shows.
+/// What `/proc/kallsyms` shows to this process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Symbols {
     /// Those of [`Symbols::NEEDED`] that are not there.
@@ -125,6 +124,33 @@ impl Symbols {
         "scx_builtin_idle_enabled",
         "scx_builtin_idle_per_node",
     ];
+
+    /// Reads the `/proc/kallsyms` below `root`. It is long, so only `doctor` does.
+    pub fn read(root: &Path) -> Fact<Self> {
+        let path = "proc/kallsyms";
+        let failed = |error| unreadable(path, &error);
+        let file = fs::File::open(root.join(path)).map_err(failed)?;
+        let mut reader = BufReader::with_capacity(1 << 16, file);
+        let mut found = Vec::new();
+        let mut symbols = Self::default();
+        let mut line = String::new();
+        while reader.read_line(&mut line).map_err(failed)? > 0 {
+            let mut fields = line.split_ascii_whitespace();
+            let (address, kind, name) = (fields.next(), fields.next(), fields.next());
+            symbols.variables |= matches!(kind, Some("b" | "B" | "d" | "D"));
+            if let Some(needed) = Self::NEEDED.into_iter().find(|needed| name == Some(needed)) {
+                symbols.hidden |=
+                    address.is_none_or(|digits| digits.bytes().all(|byte| byte == b'0'));
+                found.push(needed);
+            }
+            line.clear();
+        }
+        symbols.missing = Self::NEEDED
+            .into_iter()
+            .filter(|name| !found.contains(name))
+            .collect();
+        Ok(symbols)
+    }
 
     /// Whether the gate can read all of [`Symbols::NEEDED`].
     pub fn usable(&self) -> bool {
@@ -146,8 +172,7 @@ impl Facts {
             btf: btf(root),
             jit: number(root, "proc/sys/net/core/bpf_jit_enable").map(|mode| mode != 0),
             bpffs: bpffs(root),
-            sched_ext: sched_ext(root),
-            symbols: symbols(root),
+            sched_ext: SchedExt::read(root),
             kptr_restrict: number(root, "proc/sys/kernel/kptr_restrict")
                 .and_then(|level| u32::try_from(level).map_err(|error| error.to_string())),
         }
@@ -155,7 +180,8 @@ impl Facts {
 }
 
 impl Privileges {
-    fn of_this_process(root: &Path) -> Self {
+    /// Those of this process; `root` is as for [`Facts::gather`].
+    pub fn of_this_process(root: &Path) -> Self {
         let effective = caps::read(None, CapSet::Effective).unwrap_or_default();
         let has = |capability| effective.contains(&capability);
         // The initial namespace maps every user to itself; others say less.
@@ -169,6 +195,26 @@ impl Privileges {
             sys_admin: has(Capability::CAP_SYS_ADMIN),
             syslog: has(Capability::CAP_SYSLOG),
         }
+    }
+
+    /// Whether the capabilities are enough to load and attach BPF programs, where they count.
+    pub fn suffice(&self) -> bool {
+        self.sys_admin || (self.bpf && self.perfmon)
+    }
+}
+
+impl SchedExt {
+    /// Reads the `/sys/kernel/sched_ext` below `root` (kernel/sched/ext.c,
+    /// `scx_attr_*_show()`); `None` if the kernel has no sched_ext.
+    pub fn read(root: &Path) -> Option<Self> {
+        let folder = "sys/kernel/sched_ext";
+        let file = |name: &str| text(root, &format!("{folder}/{name}")).ok();
+        Some(Self {
+            state: file("state")?,
+            ops: file("root/ops").filter(|name| !name.is_empty()),
+            enable_seq: file("enable_seq").and_then(|text| text.parse().ok()),
+            switch_all: file("switch_all").map(|text| text != "0"),
+        })
     }
 }
 
@@ -219,45 +265,6 @@ fn bpffs(root: &Path) -> Fact<bool> {
         let mut fields = line.split(' ').skip(1);
         fields.next() == Some("/sys/fs/bpf") && fields.next() == Some("bpf")
     }))
-}
-
-fn sched_ext(root: &Path) -> Option<SchedExt> {
-    let folder = "sys/kernel/sched_ext";
-    let file = |name: &str| text(root, &format!("{folder}/{name}")).ok();
-    Some(SchedExt {
-        state: file("state")?,
-        ops: file("root/ops").filter(|name| !name.is_empty()),
-        enable_seq: file("enable_seq").and_then(|text| text.parse().ok()),
-        switch_all: file("switch_all").map(|text| text != "0"),
-    })
-}
-
-fn symbols(root: &Path) -> Fact<Symbols> {
-    let path = "proc/kallsyms";
-    let failed = |error| unreadable(path, &error);
-    let file = fs::File::open(root.join(path)).map_err(failed)?;
-    let mut reader = BufReader::with_capacity(1 << 16, file);
-    let mut found = Vec::new();
-    let mut symbols = Symbols::default();
-    let mut line = String::new();
-    while reader.read_line(&mut line).map_err(failed)? > 0 {
-        let mut fields = line.split_ascii_whitespace();
-        let (address, kind, name) = (fields.next(), fields.next(), fields.next());
-        symbols.variables |= matches!(kind, Some("b" | "B" | "d" | "D"));
-        if let Some(needed) = Symbols::NEEDED
-            .into_iter()
-            .find(|needed| name == Some(needed))
-        {
-            symbols.hidden |= address.is_none_or(|digits| digits.bytes().all(|byte| byte == b'0'));
-            found.push(needed);
-        }
-        line.clear();
-    }
-    symbols.missing = Symbols::NEEDED
-        .into_iter()
-        .filter(|name| !found.contains(name))
-        .collect();
-    Ok(symbols)
 }
 
 fn number(root: &Path, path: &str) -> Fact<i64> {

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use super::{Btf, Facts};
+use super::{Btf, Fact, Facts, Symbols};
 use crate::policy::words;
 
 words! {
@@ -31,7 +31,7 @@ pub struct IdleSource {
 }
 
 /// Which idle source the gate will use.
-pub fn idle_source(facts: &Facts) -> IdleSource {
+pub fn idle_source(facts: &Facts, symbols: &Fact<Symbols>) -> IdleSource {
     let scan = |reason: String| IdleSource {
         best: Source::Runqueue,
         now: Some(Source::Runqueue),
@@ -49,7 +49,7 @@ pub fn idle_source(facts: &Facts) -> IdleSource {
         }) => Source::Flat,
         _ => return scan("this kernel's sched_ext has no idle masks for BPF programs".into()),
     };
-    match &facts.symbols {
+    match symbols {
         Ok(symbols) if symbols.usable() => {}
         _ => return scan("it cannot be read which idle mask is safe to ask for".into()),
     }

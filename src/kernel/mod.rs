@@ -12,4 +12,4 @@ mod needs;
 
 pub use facts::{Btf, Fact, Facts, Lockdown, Privileges, SchedExt, Symbols};
 pub use idle_source::{IdleSource, Source, idle_source};
-pub use needs::{Need, Required, Status, needs};
+pub use needs::{Need, Required, Status, needs, required};

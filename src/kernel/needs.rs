@@ -55,7 +55,21 @@ pub struct Need {
 
 /// Everything the gate needs or makes use of, in the order in which it would
 /// be put right.
-pub fn needs(facts: &Facts) -> Vec<Need> {
+pub fn needs(facts: &Facts, symbols: &Fact<Symbols>) -> Vec<Need> {
+    let mut needs = required(facts);
+    needs.extend([
+        cap_sys_admin(facts),
+        sched_ext(facts),
+        idle_masks(facts),
+        kernel_symbols(facts, symbols),
+        scheduler(facts),
+        bpffs(facts),
+    ]);
+    needs
+}
+
+/// Those of [`needs`] without which the gate cannot work.
+pub fn required(facts: &Facts) -> Vec<Need> {
     vec![
         bpf_lsm(facts),
         btf(facts),
@@ -68,12 +82,6 @@ pub fn needs(facts: &Facts) -> Vec<Need> {
             facts.privileges.perfmon,
             facts,
         ),
-        cap_sys_admin(facts),
-        sched_ext(facts),
-        idle_masks(facts),
-        symbols(facts),
-        scheduler(facts),
-        bpffs(facts),
     ]
 }
 
@@ -275,9 +283,9 @@ fn idle_masks(facts: &Facts) -> Need {
     }
 }
 
-fn symbols(facts: &Facts) -> Need {
+fn kernel_symbols(facts: &Facts, symbols: &Fact<Symbols>) -> Need {
     let need = |found: String| Need::ok("kernel_symbols", "Kernel symbols", found);
-    match &facts.symbols {
+    match symbols {
         Ok(symbols) if symbols.usable() => need("the state of sched_ext can be read".into()),
         Ok(symbols) if symbols.hidden => need("their addresses are hidden from coregate".into())
             .wants(Status::Limited, reveal_addresses(&facts.kptr_restrict)),

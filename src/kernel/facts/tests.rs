@@ -26,7 +26,8 @@ fn nothing_mounted() {
         "/sys/kernel/security/lsm cannot be read: No such file or directory (os error 2)"
     );
     assert!(facts.release.is_err() && facts.lockdown.is_err() && facts.btf.is_err());
-    assert!(facts.jit.is_err() && facts.bpffs.is_err() && facts.symbols.is_err());
+    assert!(facts.jit.is_err() && facts.bpffs.is_err());
+    assert!(Symbols::read(machine(&[]).path()).is_err());
     assert_eq!((facts.sched_ext, facts.lsm_parameter), (None, None));
     assert!(!facts.privileges.initial_user_namespace);
 }
@@ -115,7 +116,7 @@ fn scheduler_states() {
 
 #[test]
 fn symbols_and_their_addresses() {
-    let symbols = |text: &str| facts(&[("proc/kallsyms", text)]).symbols.unwrap();
+    let symbols = |text: &str| Symbols::read(machine(&[("proc/kallsyms", text)]).path()).unwrap();
     let all = "ffffffff81000000 T _text\n\
                ffffffff82000010 d scx_root\n\
                ffffffff82000020 d scx_builtin_idle_enabled\n\

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 use super::*;
-use crate::kernel::{Btf, Privileges, SchedExt, Source, idle_source};
+use crate::kernel::{Btf, IdleSource, Privileges, SchedExt, Source};
 
 /// A machine on which nothing is wanting, with a per-node scheduler.
 fn good() -> Facts {
@@ -30,13 +30,25 @@ fn good() -> Facts {
             enable_seq: Some(1),
             switch_all: Some(true),
         }),
-        symbols: Ok(Symbols {
-            missing: Vec::new(),
-            hidden: false,
-            variables: true,
-        }),
         kptr_restrict: Ok(1),
     }
+}
+
+/// All symbols are there, with their addresses.
+fn readable() -> Fact<Symbols> {
+    Ok(Symbols {
+        missing: Vec::new(),
+        hidden: false,
+        variables: true,
+    })
+}
+
+fn needs(facts: &Facts) -> Vec<Need> {
+    super::needs(facts, &readable())
+}
+
+fn idle_source(facts: &Facts) -> IdleSource {
+    crate::kernel::idle_source(facts, &readable())
 }
 
 fn list(lsms: &str) -> Fact<Vec<String>> {
@@ -52,7 +64,11 @@ fn need(facts: &Facts, name: &str) -> Need {
 
 /// The names of the needs that are not met.
 fn unmet(facts: &Facts) -> Vec<&'static str> {
-    needs(facts)
+    names_of_unmet(&needs(facts))
+}
+
+fn names_of_unmet(needs: &[Need]) -> Vec<&'static str> {
+    needs
         .iter()
         .filter(|need| need.status != Status::Ok)
         .map(|need| need.name)
@@ -75,14 +91,17 @@ fn every_need_that_is_not_met_has_a_remedy() {
         btf: Err("x".into()),
         jit: Err("x".into()),
         bpffs: Err("x".into()),
-        symbols: Err("x".into()),
         sched_ext: None,
         ..good()
     };
-    for facts in [good(), nothing] {
-        for need in needs(&facts) {
+    for (facts, symbols) in [(good(), readable()), (nothing, Err("x".into()))] {
+        let needs = super::needs(&facts, &symbols);
+        for need in &needs {
             assert_eq!(need.remedy.is_none(), need.status == Status::Ok, "{need}");
         }
+        let (required, others) = needs.split_at(required(&facts).len());
+        assert_eq!(required, super::required(&facts));
+        assert!(others.iter().all(|need| need.required == Required::No));
     }
 }
 
@@ -107,7 +126,7 @@ fn bpf_lsm_off() {
         ..facts
     };
     assert!(
-        super::needs(&facts)[0]
+        needs(&facts)[0]
             .to_string()
             .contains("in place of lsm=yama:")
     );
@@ -179,6 +198,7 @@ fn privileges() {
     };
     let none = with(|p| (p.bpf, p.perfmon, p.sys_admin) = (false, false, false));
     assert_eq!(unmet(&none), ["cap_bpf", "cap_perfmon"]);
+    assert!(!none.privileges.suffice());
     assert!(
         needs(&none)
             .iter()
@@ -186,11 +206,16 @@ fn privileges() {
             .all(|need| need.required == Required::Privilege)
     );
     // The kernel lets CAP_SYS_ADMIN stand for both, and both do without it.
-    assert_eq!(
-        unmet(&with(|p| (p.bpf, p.perfmon) = (false, false))),
-        [""; 0]
-    );
-    assert_eq!(unmet(&with(|p| p.sys_admin = false)), [""; 0]);
+    for enough in [
+        with(|p| (p.bpf, p.perfmon) = (false, false)),
+        with(|p| p.sys_admin = false),
+    ] {
+        assert_eq!(unmet(&enough), [""; 0]);
+        assert!(enough.privileges.suffice());
+    }
+    let half = with(|p| (p.perfmon, p.sys_admin) = (false, false));
+    assert_eq!(unmet(&half), ["cap_perfmon"]);
+    assert!(!half.privileges.suffice());
     let container = with(|p| p.initial_user_namespace = false);
     assert_eq!(unmet(&container), ["cap_bpf", "cap_perfmon"]);
     assert!(need(&container, "cap_bpf").found.contains("user namespace"));
@@ -204,16 +229,17 @@ fn without_sched_ext_the_run_queues_are_scanned() {
             lsm_hooks: true,
             ..Btf::default()
         }),
-        symbols: Ok(Symbols {
-            missing: Symbols::NEEDED.into(),
-            hidden: false,
-            variables: true,
-        }),
         ..good()
     };
-    assert_eq!(unmet(&facts), ["sched_ext", "idle_masks"]);
-    assert!(!needs(&facts).iter().any(Need::blocks));
-    let source = idle_source(&facts);
+    let symbols = Ok(Symbols {
+        missing: Symbols::NEEDED.into(),
+        hidden: false,
+        variables: true,
+    });
+    let needs = super::needs(&facts, &symbols);
+    assert_eq!(names_of_unmet(&needs), ["sched_ext", "idle_masks"]);
+    assert!(!needs.iter().any(Need::blocks));
+    let source = crate::kernel::idle_source(&facts, &symbols);
     assert_eq!(
         (source.best, source.now),
         (Source::Runqueue, Some(Source::Runqueue))
@@ -263,14 +289,16 @@ fn masks_need_symbols_that_can_be_read() {
     ];
     for (symbols, kptr_restrict, remedy) in cases {
         let facts = Facts {
-            symbols: Ok(symbols),
             kptr_restrict: Ok(kptr_restrict),
             ..good()
         };
-        assert_eq!(unmet(&facts), ["kernel_symbols"]);
-        let text = need(&facts, "kernel_symbols").to_string();
+        let symbols = Ok(symbols);
+        let needs = super::needs(&facts, &symbols);
+        assert_eq!(names_of_unmet(&needs), ["kernel_symbols"]);
+        let text = kernel_symbols(&facts, &symbols).to_string();
         assert!(text.contains(remedy), "{text}");
-        assert_eq!(idle_source(&facts).best, Source::Runqueue);
+        let source = crate::kernel::idle_source(&facts, &symbols);
+        assert_eq!(source.best, Source::Runqueue);
     }
 }
 
