@@ -13,7 +13,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use coregate::policy::{
-    Action, Errno, GATE_KEYS, Host, Mode, OnUnknown, Policy, RULE_KEYS, Rule, User, parse,
+    Action, Errno, GATE_KEYS, Hook, Host, Mode, OnUnknown, Policy, RULE_KEYS, Rule, User, parse,
 };
 
 /// A machine that is the same wherever the tests run.
@@ -132,6 +132,7 @@ fn the_full_form_is_read_as_written() {
             name: Some("redis".into())
         })
     );
+    assert_eq!(rule.on, [Hook::Exec, Hook::Thread]);
     assert_eq!(rule.cores, 4);
     assert_eq!((rule.action, rule.errno), (Action::Log, Errno::Eperm));
     assert_eq!(rule.origin.to_string(), "full.toml:6");
@@ -182,6 +183,7 @@ fn the_example_shows_the_defaults() {
     let [rule] = example.rules.as_slice() else {
         panic!("the example has one rule")
     };
+    assert_eq!(rule.on, Rule::DEFAULT_ON);
     assert_eq!(rule.cores, Rule::DEFAULT_CORES);
     assert_eq!(rule.action, Action::default());
     assert_eq!(rule.errno, Errno::default());

@@ -41,6 +41,18 @@ words! {
 }
 
 words! {
+    /// What a launch is: an exec, or the creation of a process or of a thread.
+    pub enum Hook {
+        /// `execve(2)` and its kin.
+        Exec = "exec",
+        /// A new process: `fork(2)`, `vfork(2)`, or `clone(2)` without `CLONE_THREAD`.
+        Fork = "fork",
+        /// A new thread: `clone(2)` with `CLONE_THREAD`.
+        Thread = "thread",
+    }
+}
+
+words! {
     /// What a rule does with a launch for which too few cores are free.
     #[derive(Default)]
     pub enum Action {
@@ -103,10 +115,14 @@ pub struct Rule {
     /// [`MAX_EXE`] bytes, no NUL, no empty, `.` or `..` component.
     pub exe: String,
     /// Where that path led when the policy was read; the same, if it led
-    /// nowhere. This is what a launch is compared with. Up to [`MAX_EXE`] bytes.
+    /// nowhere. This is what a launch's exe is compared with. Up to
+    /// [`MAX_EXE`] bytes.
     pub file: String,
     /// The launching user; `None` matches every user.
     pub user: Option<User>,
+    /// The kinds of launches that the rule watches: at least one, each once,
+    /// in the order of [`Hook`].
+    pub on: Vec<Hook>,
     /// The free cores that the launch needs: at least 1, and no more than the
     /// largest node has.
     pub cores: u32,
@@ -119,6 +135,9 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// What a rule watches when it does not say.
+    pub const DEFAULT_ON: &[Hook] = &[Hook::Exec];
+
     /// The cores that a rule needs when it does not say.
     pub const DEFAULT_CORES: u32 = 1;
 }

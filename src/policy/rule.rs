@@ -8,7 +8,7 @@ use std::ops::Range;
 use toml::de::DeValue;
 
 use super::diagnostic::Report;
-use super::document::{Section, Value, integer, string, word};
+use super::document::{Section, Value, integer, string, word, word_list};
 use super::{Action, Errno, Host, MAX_EXE, MAX_NAME, Origin, Rule, User};
 
 /// The errors that a policy must not name, and why.
@@ -40,6 +40,13 @@ pub(super) fn rule(
         Some(value) => user(value, host, report).map(Some),
         None => Some(None),
     };
+    let on = match section.get("on") {
+        Some(value) => {
+            let hint = "name what the rule watches, such as on = [\"exec\"]";
+            word_list("on", value, hint, report)
+        }
+        None => Rule::DEFAULT_ON.into(),
+    };
     let cores = match section.get("cores") {
         Some(value) => cores(value, host, report),
         None => Some(Rule::DEFAULT_CORES),
@@ -52,6 +59,7 @@ pub(super) fn rule(
         exe,
         file,
         user: user?,
+        on,
         cores: cores?,
         action,
         errno,
@@ -66,7 +74,7 @@ fn name(section: &Section<'_>, names: &mut Names, report: &mut Report<'_>) -> Op
     let hint = "add a name, such as name = \"cache\": events and status call the rule by it";
     let value = required(section, "name", hint, report)?;
     let name = string(
-        "name",
+        "`name`",
         value,
         "write it in quotes: name = \"cache\"",
         report,
@@ -108,7 +116,7 @@ fn exe(
     let hint = "add the program's path, such as exe = \"/usr/bin/redis-server\"";
     let value = required(section, "exe", hint, report)?;
     let exe = string(
-        "exe",
+        "`exe`",
         value,
         "write one path in quotes: exe = \"/usr/bin/redis-server\"",
         report,

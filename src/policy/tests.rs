@@ -87,6 +87,7 @@ fn defaults_are_the_safe_ones() {
         (rule.cores, rule.action, rule.errno),
         (1, Action::Deny, Errno::Eagain)
     );
+    assert_eq!(rule.on, [Hook::Exec]);
 }
 
 /// The numbers that programs on this architecture see.
@@ -111,6 +112,7 @@ fn every_word_stands_for_its_value() {
     }
     round_trip::<Mode>();
     round_trip::<OnUnknown>();
+    round_trip::<Hook>();
     round_trip::<Action>();
     round_trip::<Errno>();
     round_trip::<Verdict>();
@@ -149,6 +151,7 @@ fn assert_sound(policy: &Policy) {
                 .split('/')
                 .all(|part| !["", ".", ".."].contains(&part))
         );
+        assert!(!rule.on.is_empty() && rule.on.is_sorted_by_key(|hook| *hook as u8));
         assert!((1..=4).contains(&rule.cores));
         assert!(rule.user.as_ref().is_none_or(|user| user.uid != u32::MAX));
     }
@@ -203,6 +206,7 @@ const PIECES: &[&str] = &[
     "name",
     "exe",
     "user",
+    "on",
     "cores",
     "action",
     "errno",
@@ -219,6 +223,8 @@ const PIECES: &[&str] = &[
     "\"/a\"",
     "\"/a/..\"",
     "\"redis\"",
+    "\"exec\"",
+    "\"fork\"",
     "0",
     "1",
     "-1",
@@ -252,6 +258,10 @@ const LINES: &[&str] = &[
     "user = \"redis\"",
     "user = 7",
     "user = -7",
+    "on = [\"fork\"]",
+    "on = [\"thread\", \"exec\"]",
+    "on = [\"exec\", \"exec\"]",
+    "on = []",
     "cores = 2",
     "cores = 5",
     "action = \"log\"",
