@@ -11,9 +11,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use coregate::policy::{
-    Action, Errno, GATE_KEYS, Hook, Host, Mode, OnUnknown, Policy, RULE_KEYS, Rule, User, parse,
+    Action, Errno, GATE_KEYS, Hold, Hook, Host, Mode, OnUnknown, Policy, RULE_KEYS, Rule, User,
+    parse,
 };
 
 /// A machine that is the same wherever the tests run.
@@ -134,6 +136,7 @@ fn the_full_form_is_read_as_written() {
     );
     assert_eq!(rule.on, [Hook::Exec, Hook::Thread]);
     assert_eq!(rule.cores, 4);
+    assert_eq!(rule.hold, Hold::Settle(Duration::from_millis(250)));
     assert_eq!((rule.action, rule.errno), (Action::Log, Errno::Eperm));
     assert_eq!(rule.origin.to_string(), "full.toml:6");
 }
@@ -177,7 +180,9 @@ fn the_example_shows_every_key() {
 
 #[test]
 fn the_example_shows_the_defaults() {
-    let example = parse("policy.toml.example", &example(), &Machine).unwrap();
+    // It stands by default only where the example says that it may.
+    let text = example().replace("settle = \"100ms\"\n", "");
+    let example = parse("policy.toml.example", &text, &Machine).unwrap();
     assert_eq!(example.mode, Mode::default());
     assert_eq!(example.on_unknown, OnUnknown::default());
     let [rule] = example.rules.as_slice() else {
@@ -185,6 +190,15 @@ fn the_example_shows_the_defaults() {
     };
     assert_eq!(rule.on, Rule::DEFAULT_ON);
     assert_eq!(rule.cores, Rule::DEFAULT_CORES);
+    assert_eq!(rule.hold, Hold::default());
     assert_eq!(rule.action, Action::default());
     assert_eq!(rule.errno, Errno::default());
+}
+
+/// `settle` is for one value of `hold`, which is not the default.
+#[test]
+fn the_example_shows_the_default_of_settle() {
+    let text = example().replace("hold = \"exit\"", "hold = \"settle\"");
+    let example = parse("policy.toml.example", &text, &Machine).unwrap();
+    assert_eq!(example.rules[0].hold, Hold::Settle(Hold::DEFAULT_SETTLE));
 }

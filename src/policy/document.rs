@@ -14,7 +14,9 @@ use super::diagnostic::Report;
 pub const GATE_KEYS: &[&str] = &["mode", "on_unknown"];
 
 /// The keys of a `[[rule]]`.
-pub const RULE_KEYS: &[&str] = &["name", "exe", "user", "on", "cores", "action", "errno"];
+pub const RULE_KEYS: &[&str] = &[
+    "name", "exe", "user", "on", "cores", "hold", "settle", "action", "errno",
+];
 
 /// The sections of a policy.
 const SECTIONS: &[&str] = &["gate", "rule"];

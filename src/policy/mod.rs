@@ -17,7 +17,8 @@ pub use diagnostic::{Diagnostic, Errors};
 pub use document::{GATE_KEYS, RULE_KEYS};
 pub use evaluate::{Decision, Effect, Idle, Launch, Verdict, evaluate, verdict};
 pub use model::{
-    Action, Errno, Hook, MAX_EXE, MAX_NAME, MAX_RULES, Mode, OnUnknown, Origin, Policy, Rule, User,
+    Action, Errno, Hold, Hook, MAX_EXE, MAX_NAME, MAX_RULES, Mode, OnUnknown, Origin, Policy, Rule,
+    User,
 };
 pub use words::Word;
 pub(crate) use words::words;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The validated policy: whoever holds one need not check it again.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::words::words;
 
@@ -94,6 +96,41 @@ impl Errno {
     }
 }
 
+/// How long an admitted launch holds its cores: meanwhile they count as taken
+/// for every other launch, idle or not. The holder is the process that was
+/// launched (of [`Hook::Thread`], the thread). It holds the cores of its last
+/// admitted launch only, and none once it is gone. A launch that goes on
+/// without being admitted holds none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hold {
+    /// Until the process or thread is gone.
+    #[default]
+    Exit,
+    /// For this time after the launch was admitted; one of
+    /// [`Hold::SETTLE_RANGE`].
+    Settle(Duration),
+    /// Not at all: two launches at one time can both be admitted to one core.
+    None,
+}
+
+impl Hold {
+    /// The words of a policy. After `settle` the time may be given.
+    pub(super) const WORDS: &[(&str, Self)] = &[
+        ("exit", Self::Exit),
+        ("settle", Self::Settle(Self::DEFAULT_SETTLE)),
+        ("none", Self::None),
+    ];
+
+    /// How long a launch that settles holds its cores when the rule does not
+    /// say: long enough for a program to be seen running where it was put.
+    pub const DEFAULT_SETTLE: Duration = Duration::from_millis(100);
+
+    /// How long it may be: below, the program may not even have run; above,
+    /// [`Hold::Exit`] is meant.
+    pub const SETTLE_RANGE: RangeInclusive<Duration> =
+        Duration::from_millis(1)..=Duration::from_secs(3600);
+}
+
 /// A whole policy. Its rules are in file order, and the first that matches
 /// decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -126,6 +163,8 @@ pub struct Rule {
     /// The free cores that the launch needs: at least 1, and no more than the
     /// largest node has.
     pub cores: u32,
+    /// How long the launch holds them once it is admitted.
+    pub hold: Hold,
     /// What happens when they are not there.
     pub action: Action,
     /// With which error a launch is denied.

@@ -2,6 +2,8 @@
 //! One `[[rule]]`: from values of the right type to a rule that can be
 //! applied on this host.
 
+mod hold;
+
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -51,6 +53,7 @@ pub(super) fn rule(
         Some(value) => cores(value, host, report),
         None => Some(Rule::DEFAULT_CORES),
     };
+    let hold = hold::hold(section, report);
     let action: Action = word(section, "action", report);
     let errno = errno(section, report);
     let (exe, file) = exe?;
@@ -61,6 +64,7 @@ pub(super) fn rule(
         user: user?,
         on,
         cores: cores?,
+        hold: hold?,
         action,
         errno,
         origin: Origin {

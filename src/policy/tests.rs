@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
+use std::time::Duration;
+
 use proptest::prelude::*;
 use proptest::sample::select;
 
@@ -87,7 +89,38 @@ fn defaults_are_the_safe_ones() {
         (rule.cores, rule.action, rule.errno),
         (1, Action::Deny, Errno::Eagain)
     );
-    assert_eq!(rule.on, [Hook::Exec]);
+    assert_eq!(
+        (rule.on.as_slice(), rule.hold),
+        (&[Hook::Exec][..], Hold::Exit)
+    );
+}
+
+#[test]
+fn how_long_cores_are_held() {
+    let hold = |keys: &str| {
+        let text = format!("[[rule]]\nname = \"r\"\nexe = \"/a\"\n{keys}\n");
+        parse("p.toml", &text, &Machine).map(|policy| policy.rules[0].hold)
+    };
+    let settle = |time: &str| hold(&format!("hold = \"settle\"\nsettle = {time:?}"));
+    assert_eq!(hold("hold = \"exit\""), Ok(Hold::Exit));
+    assert_eq!(hold("hold = \"none\""), Ok(Hold::None));
+    let millis = |millis| Ok(Hold::Settle(Duration::from_millis(millis)));
+    assert_eq!(hold("hold = \"settle\""), millis(100));
+    assert_eq!(settle("250ms"), millis(250));
+    assert_eq!(settle("1 s 5 ms"), millis(1005));
+    assert_eq!(settle("1ms"), millis(1));
+    assert_eq!(settle("1h"), millis(3_600_000));
+    for wrong in [
+        "999us",
+        "0s",
+        "1h 1ns",
+        "",
+        "-1s",
+        "1",
+        "99999999999999999999h",
+    ] {
+        assert!(settle(wrong).is_err(), "{wrong}");
+    }
 }
 
 /// The numbers that programs on this architecture see.
@@ -153,6 +186,9 @@ fn assert_sound(policy: &Policy) {
         );
         assert!(!rule.on.is_empty() && rule.on.is_sorted_by_key(|hook| *hook as u8));
         assert!((1..=4).contains(&rule.cores));
+        if let Hold::Settle(time) = rule.hold {
+            assert!(Hold::SETTLE_RANGE.contains(&time));
+        }
         assert!(rule.user.as_ref().is_none_or(|user| user.uid != u32::MAX));
     }
 }
@@ -208,6 +244,8 @@ const PIECES: &[&str] = &[
     "user",
     "on",
     "cores",
+    "hold",
+    "settle",
     "action",
     "errno",
     "rule",
@@ -224,6 +262,7 @@ const PIECES: &[&str] = &[
     "\"/a/..\"",
     "\"redis\"",
     "\"exec\"",
+    "\"1ms\"",
     "\"fork\"",
     "0",
     "1",
@@ -264,6 +303,10 @@ const LINES: &[&str] = &[
     "on = []",
     "cores = 2",
     "cores = 5",
+    "hold = \"settle\"",
+    "hold = \"none\"",
+    "settle = \"250ms\"",
+    "settle = \"1 day\"",
     "action = \"log\"",
     "errno = \"EPERM\"",
     "errno = \"EACCES\"",
