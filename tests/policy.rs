@@ -14,9 +14,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coregate::policy::{
-    Action, Errno, GATE_KEYS, Hold, Hook, Host, Mode, OnUnknown, Policy, RULE_KEYS, Rule, User,
-    parse,
+    Action, Errno, GATE_KEYS, Hold, Hook, Host, HostNode, Mode, OnUnknown, Policy, RULE_KEYS, Rule,
+    Scope, User, parse,
 };
+
+/// One with a gap, as where CPUs were taken out.
+const NODES: &[HostNode] = &[
+    HostNode {
+        number: 0,
+        cores: 4,
+    },
+    HostNode {
+        number: 2,
+        cores: 2,
+    },
+];
 
 /// A machine that is the same wherever the tests run.
 struct Machine;
@@ -35,8 +47,8 @@ impl Host for Machine {
         None
     }
 
-    fn largest_node(&self) -> Option<u32> {
-        Some(4)
+    fn nodes(&self) -> Option<&[HostNode]> {
+        Some(NODES)
     }
 }
 
@@ -135,7 +147,8 @@ fn the_full_form_is_read_as_written() {
         })
     );
     assert_eq!(rule.on, [Hook::Exec, Hook::Thread]);
-    assert_eq!(rule.cores, 4);
+    assert_eq!(rule.cores, 6);
+    assert_eq!(rule.scope, Scope::Nodes(vec![0, 2]));
     assert_eq!(rule.hold, Hold::Settle(Duration::from_millis(250)));
     assert_eq!((rule.action, rule.errno), (Action::Log, Errno::Eperm));
     assert_eq!(rule.origin.to_string(), "full.toml:6");
@@ -190,6 +203,7 @@ fn the_example_shows_the_defaults() {
     };
     assert_eq!(rule.on, Rule::DEFAULT_ON);
     assert_eq!(rule.cores, Rule::DEFAULT_CORES);
+    assert_eq!(rule.scope, Scope::default());
     assert_eq!(rule.hold, Hold::default());
     assert_eq!(rule.action, Action::default());
     assert_eq!(rule.errno, Errno::default());

@@ -15,7 +15,7 @@ pub const GATE_KEYS: &[&str] = &["mode", "on_unknown"];
 
 /// The keys of a `[[rule]]`.
 pub const RULE_KEYS: &[&str] = &[
-    "name", "exe", "user", "on", "cores", "hold", "settle", "action", "errno",
+    "name", "exe", "user", "on", "cores", "scope", "hold", "settle", "action", "errno",
 ];
 
 /// The sections of a policy.
@@ -160,25 +160,27 @@ pub(super) fn string<'d>(
 }
 
 /// The whole number that `value` is. `None`: it is none, or has more than 127
-/// bits, and the report says so.
-pub(super) fn integer(key: &str, value: &Value<'_>, report: &mut Report<'_>) -> Option<i128> {
+/// bits, and the report says so: that `subject` needs one, and `hint` on what
+/// to write.
+pub(super) fn integer(
+    subject: &str,
+    value: &Value<'_>,
+    hint: &str,
+    report: &mut Report<'_>,
+) -> Option<i128> {
     let DeValue::Integer(number) = value.get_ref() else {
         let message = format!(
-            "`{key}` needs a whole number, and this is {}",
+            "{subject} needs a whole number, and this is {}",
             article(value)
         );
-        report.error(
-            value.span(),
-            message,
-            format!("write a number without quotes: {key} = 1"),
-        );
+        report.error(value.span(), message, hint);
         return None;
     };
     let parsed = i128::from_str_radix(number.as_str(), number.radix()).ok();
     if parsed.is_none() {
         report.error(
             value.span(),
-            format!("`{key}` is too large"),
+            format!("{subject} is too large"),
             "write a smaller number",
         );
     }
@@ -322,7 +324,7 @@ pub(super) fn any_of<T>(choices: &[(&str, T)]) -> String {
 }
 
 /// What a value is, in words, with its article.
-fn article(value: &Value<'_>) -> &'static str {
+pub(super) fn article(value: &Value<'_>) -> &'static str {
     match value.get_ref() {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",

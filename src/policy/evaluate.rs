@@ -45,7 +45,8 @@ pub struct Launch<'a> {
     pub uid: u32,
 }
 
-/// What is known of the cores that a launch may use.
+/// What is known of the cores in the rule's scope that a launch may use; of
+/// `any`, those of the node on which most are left for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
     /// The counts are the truth.

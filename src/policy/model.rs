@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::HostNode;
 use super::words::words;
 
 /// The most rules a policy may have. The maps of the gate are sized for it.
@@ -131,6 +132,48 @@ impl Hold {
         Duration::from_millis(1)..=Duration::from_secs(3600);
 }
 
+/// Where the cores of a launch may lie. Of these, cores that the launcher may
+/// not run on never count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// All on the node where the launcher runs.
+    #[default]
+    Node,
+    /// All on one node, whichever: the launcher's if they are there, else
+    /// another.
+    Any,
+    /// Anywhere on the machine, spread over its nodes.
+    Spread,
+    /// Anywhere on these nodes, spread over them: at least one, each once,
+    /// ascending. The launcher's own need not be among them.
+    Nodes(Vec<u32>),
+}
+
+impl Scope {
+    /// The words of a policy; for [`Scope::Nodes`] it has a list.
+    pub(super) const WORDS: &[(&str, Self)] = &[
+        ("node", Self::Node),
+        ("any", Self::Any),
+        ("spread", Self::Spread),
+    ];
+
+    /// The most cores that a launch can have within this scope on a machine
+    /// of these nodes.
+    pub fn most_cores(&self, nodes: &[HostNode]) -> u32 {
+        let cores = nodes
+            .iter()
+            .filter(|node| match self {
+                Self::Nodes(list) => list.contains(&node.number),
+                _ => true,
+            })
+            .map(|node| node.cores);
+        match self {
+            Self::Node | Self::Any => cores.max().unwrap_or(0),
+            Self::Spread | Self::Nodes(_) => cores.fold(0, u32::saturating_add),
+        }
+    }
+}
+
 /// A whole policy. Its rules are in file order, and the first that matches
 /// decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -160,9 +203,11 @@ pub struct Rule {
     /// The kinds of launches that the rule watches: at least one, each once,
     /// in the order of [`Hook`].
     pub on: Vec<Hook>,
-    /// The free cores that the launch needs: at least 1, and no more than the
-    /// largest node has.
+    /// The free cores that the launch needs: at least 1, and no more than its
+    /// scope has on this machine.
     pub cores: u32,
+    /// Where these may lie.
+    pub scope: Scope,
     /// How long the launch holds them once it is admitted.
     pub hold: Hold,
     /// What happens when they are not there.

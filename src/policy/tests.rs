@@ -6,6 +6,17 @@ use proptest::sample::select;
 
 use super::*;
 
+const NODES: &[HostNode] = &[
+    HostNode {
+        number: 0,
+        cores: 4,
+    },
+    HostNode {
+        number: 2,
+        cores: 2,
+    },
+];
+
 struct Machine;
 
 impl Host for Machine {
@@ -17,8 +28,8 @@ impl Host for Machine {
         (exe == "/link").then(|| "/where/it/leads".into())
     }
 
-    fn largest_node(&self) -> Option<u32> {
-        Some(4)
+    fn nodes(&self) -> Option<&[HostNode]> {
+        Some(NODES)
     }
 }
 
@@ -34,7 +45,7 @@ impl Host for Blind {
         None
     }
 
-    fn largest_node(&self) -> Option<u32> {
+    fn nodes(&self) -> Option<&[HostNode]> {
         None
     }
 }
@@ -70,8 +81,21 @@ fn more_rules_than_the_maps_hold() {
 }
 
 #[test]
-fn without_a_topology_cores_have_no_upper_limit() {
+fn without_a_topology_cores_and_nodes_have_no_upper_limit() {
     let rule = |cores: &str| format!("[[rule]]\nname = \"r\"\nexe = \"/a\"\ncores = {cores}\n");
+    let text = rule("9\nscope = [4294967295, 7]");
+    let policy = parse("p.toml", &text, &Blind).unwrap();
+    assert_eq!(policy.rules[0].scope, Scope::Nodes(vec![7, u32::MAX]));
+    let text = rule("9\nscope = [4294967296, -1]");
+    let errors = parse("p.toml", &text, &Blind).unwrap_err();
+    let messages: Vec<_> = errors.list().iter().map(|error| &error.message).collect();
+    assert_eq!(
+        messages,
+        [
+            "no machine has a node 4294967296",
+            "no machine has a node -1"
+        ]
+    );
     let policy = parse("p.toml", &rule("4294967295"), &Blind).unwrap();
     assert_eq!(policy.rules[0].cores, u32::MAX);
     let errors = parse("p.toml", &rule("4294967296"), &Blind).unwrap_err();
@@ -85,6 +109,7 @@ fn defaults_are_the_safe_ones() {
     assert_eq!(policy.mode, Mode::Observe);
     assert_eq!(policy.on_unknown, OnUnknown::Admit);
     let rule = &policy.rules[0];
+    assert_eq!(rule.scope, Scope::Node);
     assert_eq!(
         (rule.cores, rule.action, rule.errno),
         (1, Action::Deny, Errno::Eagain)
@@ -121,6 +146,16 @@ fn how_long_cores_are_held() {
     ] {
         assert!(settle(wrong).is_err(), "{wrong}");
     }
+}
+
+#[test]
+fn what_a_scope_has() {
+    let most = |scope: Scope| scope.most_cores(NODES);
+    assert_eq!((most(Scope::Node), most(Scope::Any)), (4, 4));
+    assert_eq!(most(Scope::Spread), 6);
+    assert_eq!(most(Scope::Nodes(vec![2])), 2);
+    assert_eq!(most(Scope::Nodes(vec![0, 2])), 6);
+    assert_eq!(Scope::Spread.most_cores(&[]), 0);
 }
 
 /// The numbers that programs on this architecture see.
@@ -160,6 +195,7 @@ fn messages_stay_readable() {
         "= \n".repeat(5000),
         format!("{long} = 1\n"),
         format!("[[rule]]\nname = \"{long}\"\nexe = \"{long}\"\nuser = \"{long}\"\n"),
+        format!("[[rule]]\non = [\"{long}\"]\nscope = \"{long}\"\nsettle = \"{long}\"\n"),
         "[".repeat(100_000),
         "a.".repeat(100_000),
         "x = {a".repeat(100_000),
@@ -185,7 +221,10 @@ fn assert_sound(policy: &Policy) {
                 .all(|part| !["", ".", ".."].contains(&part))
         );
         assert!(!rule.on.is_empty() && rule.on.is_sorted_by_key(|hook| *hook as u8));
-        assert!((1..=4).contains(&rule.cores));
+        assert!((1..=rule.scope.most_cores(NODES)).contains(&rule.cores));
+        if let Scope::Nodes(numbers) = &rule.scope {
+            assert!([&[0][..], &[2], &[0, 2]].contains(&numbers.as_slice()));
+        }
         if let Hold::Settle(time) = rule.hold {
             assert!(Hold::SETTLE_RANGE.contains(&time));
         }
@@ -244,6 +283,7 @@ const PIECES: &[&str] = &[
     "user",
     "on",
     "cores",
+    "scope",
     "hold",
     "settle",
     "action",
@@ -302,6 +342,12 @@ const LINES: &[&str] = &[
     "on = [\"exec\", \"exec\"]",
     "on = []",
     "cores = 2",
+    "cores = 6",
+    "scope = \"spread\"",
+    "scope = [2]",
+    "scope = [2, 0]",
+    "scope = [0, 0]",
+    "scope = [1]",
     "cores = 5",
     "hold = \"settle\"",
     "hold = \"none\"",

@@ -17,7 +17,7 @@ impl Host for AnyHost {
         ThisHost::new().resolve(exe)
     }
 
-    fn largest_node(&self) -> Option<u32> {
+    fn nodes(&self) -> Option<&[HostNode]> {
         None
     }
 }
@@ -138,7 +138,9 @@ fn this_host_knows_root() {
     assert_eq!(host.uid("root"), Ok(Some(0)));
     assert_eq!(host.uid("no-such-user-here"), Ok(None));
     assert_eq!(host.uid("ro\0ot"), Ok(None));
-    assert!(host.largest_node().unwrap() >= 1);
+    let nodes = host.nodes().unwrap();
+    assert!(nodes.iter().all(|node| node.cores >= 1));
+    assert!(nodes.is_sorted_by_key(|node| node.number) && !nodes.is_empty());
 }
 
 #[test]
@@ -146,11 +148,13 @@ fn what_could_not_be_checked_is_said() {
     let folder = TempDir::new().unwrap();
     let failure = Topology::read(folder.path()).unwrap_err();
     let host = ThisHost {
-        largest_node: Err(failure),
+        nodes: Err(failure),
         uids: RefCell::default(),
     };
     let warning = host.warning().unwrap();
     assert_eq!((&warning.origin, &warning.rule), (&None, &None));
     let text = warning.to_string();
-    assert!(text.starts_with("`cores` was not held against this machine: cannot read "));
+    assert!(
+        text.starts_with("`cores` and `scope` were not held against this machine: cannot read ")
+    );
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 use super::*;
-use crate::policy::{Errno, Hold, Hook, Origin, Rule, User};
+use crate::policy::{Errno, Hold, Hook, Origin, Rule, Scope, User};
 use crate::topology::{Core, Node};
 
 fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
@@ -11,6 +11,7 @@ fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
         user: uid.map(|uid| User { uid, name: None }),
         on: vec![Hook::Exec],
         cores: 1,
+        scope: Scope::Node,
         hold: Hold::Exit,
         action: Action::Deny,
         errno: Errno::Ebusy,

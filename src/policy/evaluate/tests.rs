@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 use super::*;
-use crate::policy::{Hold, Origin, User, Word};
+use crate::policy::{Hold, Origin, Scope, User, Word};
 
 fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
     Rule {
@@ -10,6 +10,7 @@ fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
         user: uid.map(|uid| User { uid, name: None }),
         on: vec![Hook::Exec],
         cores: 2,
+        scope: Scope::Node,
         hold: Hold::Exit,
         action: Action::Deny,
         errno: Errno::Ebusy,
