@@ -149,6 +149,7 @@ fn the_full_form_is_read_as_written() {
     assert_eq!(rule.on, [Hook::Exec, Hook::Thread]);
     assert_eq!(rule.cores, 6);
     assert_eq!(rule.scope, Scope::Nodes(vec![0, 2]));
+    assert_eq!(rule.own_core, Some(false));
     assert_eq!(rule.hold, Hold::Settle(Duration::from_millis(250)));
     assert_eq!((rule.action, rule.errno), (Action::Log, Errno::Eperm));
     assert_eq!(rule.origin.to_string(), "full.toml:6");
@@ -204,6 +205,7 @@ fn the_example_shows_the_defaults() {
     assert_eq!(rule.on, Rule::DEFAULT_ON);
     assert_eq!(rule.cores, Rule::DEFAULT_CORES);
     assert_eq!(rule.scope, Scope::default());
+    assert_eq!(rule.own_core, Some(rule.own_core(Hook::Exec)));
     assert_eq!(rule.hold, Hold::default());
     assert_eq!(rule.action, Action::default());
     assert_eq!(rule.errno, Errno::default());

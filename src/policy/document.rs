@@ -15,7 +15,7 @@ pub const GATE_KEYS: &[&str] = &["mode", "on_unknown"];
 
 /// The keys of a `[[rule]]`.
 pub const RULE_KEYS: &[&str] = &[
-    "name", "exe", "user", "on", "cores", "scope", "hold", "settle", "action", "errno",
+    "name", "exe", "user", "on", "cores", "scope", "own_core", "hold", "settle", "action", "errno",
 ];
 
 /// The sections of a policy.
@@ -185,6 +185,20 @@ pub(super) fn integer(
         );
     }
     parsed
+}
+
+/// What the boolean `value` is. `None`: it is none, and the report says so.
+pub(super) fn boolean(key: &str, value: &Value<'_>, report: &mut Report<'_>) -> Option<bool> {
+    let given = value.get_ref().as_bool();
+    if given.is_none() {
+        let message = format!(
+            "`{key}` needs true or false, and this is {}",
+            article(value)
+        );
+        let hint = format!("write it without quotes: {key} = true");
+        report.error(value.span(), message, hint);
+    }
+    given
 }
 
 /// The entries of the list that `value` is. `None`: it is none, or an empty

@@ -51,7 +51,9 @@ pub struct Launch<'a> {
 pub enum Idle {
     /// The counts are the truth.
     Known {
-        /// Cores all of whose online threads are idle.
+        /// Cores all of whose online threads are idle, and the launcher's own
+        /// if the rule counts it ([`Rule::own_core`]) and nothing else runs
+        /// there.
         free: u32,
         /// How many of them earlier claims are still owed.
         claimed: u32,

@@ -208,6 +208,10 @@ pub struct Rule {
     pub cores: u32,
     /// Where these may lie.
     pub scope: Scope,
+    /// Whether the core that the launcher runs on counts as free when nothing
+    /// else runs there; `None` if the rule does not say. See
+    /// [`Rule::own_core`].
+    pub own_core: Option<bool>,
     /// How long the launch holds them once it is admitted.
     pub hold: Hold,
     /// What happens when they are not there.
@@ -224,6 +228,14 @@ impl Rule {
 
     /// The cores that a rule needs when it does not say.
     pub const DEFAULT_CORES: u32 = 1;
+
+    /// Whether the core that the launcher runs on counts as free for a launch
+    /// of this kind when nothing else runs there. Without a word on it in the
+    /// rule it does for an exec, since the program stays on that core; not for
+    /// a fork or a thread, since the launcher itself stays there.
+    pub fn own_core(&self, hook: Hook) -> bool {
+        self.own_core.unwrap_or(hook == Hook::Exec)
+    }
 }
 
 /// The user of a rule.

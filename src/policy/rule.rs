@@ -11,7 +11,7 @@ use std::ops::Range;
 use toml::de::DeValue;
 
 use super::diagnostic::Report;
-use super::document::{Section, Value, integer, string, word, word_list};
+use super::document::{Section, Value, boolean, integer, string, word, word_list};
 use super::{Action, Errno, Host, MAX_EXE, MAX_NAME, Origin, Rule, User};
 
 /// The errors that a policy must not name, and why.
@@ -53,6 +53,9 @@ pub(super) fn rule(
         None => Rule::DEFAULT_ON.into(),
     };
     let need = need::need(section, host, report);
+    let own_core = section
+        .get("own_core")
+        .and_then(|value| boolean("own_core", value, report));
     let hold = hold::hold(section, report);
     let action: Action = word(section, "action", report);
     let errno = errno(section, report);
@@ -66,6 +69,7 @@ pub(super) fn rule(
         on,
         cores,
         scope,
+        own_core,
         hold: hold?,
         action,
         errno,

@@ -158,6 +158,22 @@ fn what_a_scope_has() {
     assert_eq!(Scope::Spread.most_cores(&[]), 0);
 }
 
+#[test]
+fn the_own_core_counts_for_execs_unless_the_rule_says_otherwise() {
+    let rule = |keys: &str| {
+        let text = format!("[[rule]]\nname = \"r\"\nexe = \"/a\"\n{keys}\n");
+        parse("p.toml", &text, &Machine).unwrap().rules.remove(0)
+    };
+    let counts = |keys: &str| {
+        let rule = rule(keys);
+        [Hook::Exec, Hook::Fork, Hook::Thread].map(|hook| rule.own_core(hook))
+    };
+    assert_eq!(counts(""), [true, false, false]);
+    assert_eq!(counts("on = [\"fork\"]"), [true, false, false]);
+    assert_eq!(counts("own_core = true"), [true; 3]);
+    assert_eq!(counts("own_core = false"), [false; 3]);
+}
+
 /// The numbers that programs on this architecture see.
 #[test]
 fn errno_numbers_are_the_kernels() {
@@ -284,6 +300,7 @@ const PIECES: &[&str] = &[
     "on",
     "cores",
     "scope",
+    "own_core",
     "hold",
     "settle",
     "action",
@@ -344,6 +361,8 @@ const LINES: &[&str] = &[
     "cores = 2",
     "cores = 6",
     "scope = \"spread\"",
+    "own_core = true",
+    "own_core = \"no\"",
     "scope = [2]",
     "scope = [2, 0]",
     "scope = [0, 0]",

@@ -12,6 +12,7 @@ fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
         on: vec![Hook::Exec],
         cores: 1,
         scope: Scope::Node,
+        own_core: None,
         hold: Hold::Exit,
         action: Action::Deny,
         errno: Errno::Ebusy,

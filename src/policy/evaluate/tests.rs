@@ -11,6 +11,7 @@ fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
         on: vec![Hook::Exec],
         cores: 2,
         scope: Scope::Node,
+        own_core: None,
         hold: Hold::Exit,
         action: Action::Deny,
         errno: Errno::Ebusy,
