@@ -159,6 +159,24 @@ fn check_warns_and_says_ok() {
 }
 
 #[test]
+fn check_warns_of_a_script_that_is_to_fork() {
+    let folder = TempDir::new().unwrap();
+    let script = folder.path().canonicalize().unwrap().join("script");
+    fs::write(&script, "#!/bin/sh\n").unwrap();
+    let (_folder, path) = policy(&format!(
+        "[[rule]]\nname = \"s\"\nexe = {script:?}\non = [\"exec\", \"fork\"]\n"
+    ));
+    let output = coregate(&["check", &path]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = stderr(&output);
+    assert!(
+        text.starts_with(&format!("warning: {path}:1: rule \"s\": ")),
+        "{text}"
+    );
+    assert!(text.contains("on = \"fork\" never matches"), "{text}");
+}
+
+#[test]
 fn check_answers_in_json() {
     let (_folder, path) = policy("[[rule]]\nname = \"m\"\nexe = \"/missing\"\n");
     let output = coregate(&["check", "--json", &path]);
