@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use nix::unistd::{Uid, User};
 
-use crate::policy::{Errors, Host, Policy, parse};
+use crate::policy::{Errors, Host, HostNode, Policy, parse};
 use crate::topology::{self, Topology};
 
 mod warnings;
@@ -150,7 +150,7 @@ fn unfit(path: &Path, what: String, remedy: String) -> LoadError {
 /// what has been looked up once is not looked up again.
 #[derive(Debug)]
 pub struct ThisHost {
-    largest_node: Result<u32, topology::Error>,
+    nodes: Result<Vec<HostNode>, topology::Error>,
     uids: RefCell<HashMap<String, Option<u32>>>,
 }
 
@@ -158,9 +158,8 @@ impl ThisHost {
     /// Reads this machine's topology.
     pub fn new() -> Self {
         let topology = Topology::read(Path::new(topology::SYSFS));
-        let largest_node = topology.map(|topology| topology.largest_node());
         Self {
-            largest_node,
+            nodes: topology.map(|topology| topology.nodes.iter().map(host_node).collect()),
             uids: RefCell::default(),
         }
     }
@@ -168,12 +167,12 @@ impl ThisHost {
     /// What could not be held against this machine, if its topology could not
     /// be read.
     pub fn warning(&self) -> Option<Warning> {
-        let error = self.largest_node.as_ref().err()?;
+        let error = self.nodes.as_ref().err()?;
         Some(Warning {
             origin: None,
             rule: None,
-            message: format!("`cores` was not held against this machine: {error}"),
-            hint: "compare it with lscpu(1) by hand".into(),
+            message: format!("`cores` and `scope` were not held against this machine: {error}"),
+            hint: "compare them with lscpu(1) by hand".into(),
         })
     }
 }
@@ -207,8 +206,15 @@ impl Host for ThisHost {
             .ok()
     }
 
-    fn largest_node(&self) -> Option<u32> {
-        self.largest_node.as_ref().ok().copied()
+    fn nodes(&self) -> Option<&[HostNode]> {
+        self.nodes.as_deref().ok()
+    }
+}
+
+fn host_node(node: &topology::Node) -> HostNode {
+    HostNode {
+        number: node.id,
+        cores: u32::try_from(node.cores.len()).unwrap_or(u32::MAX),
     }
 }
 

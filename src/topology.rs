@@ -93,17 +93,6 @@ impl Topology {
         Err(Error::Changing)
     }
 
-    /// The cores of the node that has the most.
-    pub fn largest_node(&self) -> u32 {
-        let largest = self
-            .nodes
-            .iter()
-            .map(|node| node.cores.len())
-            .max()
-            .unwrap_or(0);
-        u32::try_from(largest).unwrap_or(u32::MAX)
-    }
-
     fn read_once(sysfs: &Path, online: &BTreeSet<u32>) -> Result<Self, Error> {
         let node_of = node_of_cpus(sysfs, online)?;
         let mut nodes = BTreeMap::<u32, Vec<Core>>::new();

@@ -124,12 +124,16 @@ fn check_shows_errors_on_stderr_without_colours() {
 }
 
 #[test]
-fn check_names_a_user_and_a_core_count_that_this_machine_lacks() {
-    let (_folder, path) = policy(&format!("{RULE}user = \"no-such-user\"\ncores = 65536\n"));
+fn check_names_what_this_machine_lacks() {
+    let other = "[[rule]]\nname = \"b\"\nexe = \"/proc/version\"\nscope = [65535]\n";
+    let (_folder, path) = policy(&format!(
+        "{RULE}user = \"no-such-user\"\ncores = 65536\n{other}"
+    ));
     let output = coregate(&["check", &path]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("this machine has no user \"no-such-user\""));
     assert!(stderr(&output).contains("the largest node of this machine has"));
+    assert!(stderr(&output).contains("this machine has no node 65535 with an online CPU"));
 }
 
 #[test]
@@ -152,6 +156,24 @@ fn check_warns_and_says_ok() {
         "{warnings:?}"
     );
     assert!(warnings[1].contains(":4: rule \"m\": \"/missing\" cannot be found"));
+}
+
+#[test]
+fn check_warns_of_a_script_that_is_to_fork() {
+    let folder = TempDir::new().unwrap();
+    let script = folder.path().canonicalize().unwrap().join("script");
+    fs::write(&script, "#!/bin/sh\n").unwrap();
+    let (_folder, path) = policy(&format!(
+        "[[rule]]\nname = \"s\"\nexe = {script:?}\non = [\"exec\", \"fork\"]\n"
+    ));
+    let output = coregate(&["check", &path]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = stderr(&output);
+    assert!(
+        text.starts_with(&format!("warning: {path}:1: rule \"s\": ")),
+        "{text}"
+    );
+    assert!(text.contains("on = \"fork\" never matches"), "{text}");
 }
 
 #[test]

@@ -11,10 +11,24 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use coregate::policy::{
-    Action, Errno, GATE_KEYS, Host, Mode, OnUnknown, Policy, RULE_KEYS, Rule, User, parse,
+    Action, Errno, GATE_KEYS, Hold, Hook, Host, HostNode, Mode, OnUnknown, Policy, RULE_KEYS, Rule,
+    Scope, User, parse,
 };
+
+/// One with a gap, as where CPUs were taken out.
+const NODES: &[HostNode] = &[
+    HostNode {
+        number: 0,
+        cores: 4,
+    },
+    HostNode {
+        number: 2,
+        cores: 2,
+    },
+];
 
 /// A machine that is the same wherever the tests run.
 struct Machine;
@@ -33,8 +47,8 @@ impl Host for Machine {
         None
     }
 
-    fn largest_node(&self) -> Option<u32> {
-        Some(4)
+    fn nodes(&self) -> Option<&[HostNode]> {
+        Some(NODES)
     }
 }
 
@@ -132,7 +146,11 @@ fn the_full_form_is_read_as_written() {
             name: Some("redis".into())
         })
     );
-    assert_eq!(rule.cores, 4);
+    assert_eq!(rule.on, [Hook::Exec, Hook::Thread]);
+    assert_eq!(rule.cores, 6);
+    assert_eq!(rule.scope, Scope::Nodes(vec![0, 2]));
+    assert_eq!(rule.own_core, Some(false));
+    assert_eq!(rule.hold, Hold::Settle(Duration::from_millis(250)));
     assert_eq!((rule.action, rule.errno), (Action::Log, Errno::Eperm));
     assert_eq!(rule.origin.to_string(), "full.toml:6");
 }
@@ -176,13 +194,27 @@ fn the_example_shows_every_key() {
 
 #[test]
 fn the_example_shows_the_defaults() {
-    let example = parse("policy.toml.example", &example(), &Machine).unwrap();
+    // It stands by default only where the example says that it may.
+    let text = example().replace("settle = \"100ms\"\n", "");
+    let example = parse("policy.toml.example", &text, &Machine).unwrap();
     assert_eq!(example.mode, Mode::default());
     assert_eq!(example.on_unknown, OnUnknown::default());
     let [rule] = example.rules.as_slice() else {
         panic!("the example has one rule")
     };
+    assert_eq!(rule.on, Rule::DEFAULT_ON);
     assert_eq!(rule.cores, Rule::DEFAULT_CORES);
+    assert_eq!(rule.scope, Scope::default());
+    assert_eq!(rule.own_core, Some(rule.own_core(Hook::Exec)));
+    assert_eq!(rule.hold, Hold::default());
     assert_eq!(rule.action, Action::default());
     assert_eq!(rule.errno, Errno::default());
+}
+
+/// `settle` is for one value of `hold`, which is not the default.
+#[test]
+fn the_example_shows_the_default_of_settle() {
+    let text = example().replace("hold = \"exit\"", "hold = \"settle\"");
+    let example = parse("policy.toml.example", &text, &Machine).unwrap();
+    assert_eq!(example.rules[0].hold, Hold::Settle(Hold::DEFAULT_SETTLE));
 }

@@ -68,7 +68,10 @@ pub(super) fn run(args: &Args) -> Result {
 }
 
 fn all_warnings(policy: &Policy, host: &ThisHost) -> Vec<Warning> {
-    host.warning().into_iter().chain(warnings(policy)).collect()
+    host.warning()
+        .into_iter()
+        .chain(warnings(policy, host))
+        .collect()
 }
 
 fn summary(file: &Path, policy: &Policy) -> String {

@@ -23,8 +23,9 @@ pub(super) struct Args {
 
 /// Runs `coregate daemon`.
 pub(super) fn run(args: &Args) -> Result {
-    let policy = load(&args.policy, &ThisHost::new()).map_err(Error::usage)?;
-    for warning in warnings(&policy) {
+    let host = ThisHost::new();
+    let policy = load(&args.policy, &host).map_err(Error::usage)?;
+    for warning in warnings(&policy, &host) {
         output::stderr(&format!("warning: {warning}"));
     }
     can_stand_here()?;

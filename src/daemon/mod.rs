@@ -17,8 +17,8 @@ use syslog::Severity;
 
 use crate::gate::{self, Gate, abi};
 use crate::kernel::{SchedExt, Source};
-use crate::policy::{Effect, Errno, Mode, Policy, Verdict, Word};
-use crate::report::{Event, Events, Hook, Node, Rule, Scheduler, Status, Syslog};
+use crate::policy::{Effect, Errno, Hook, Mode, Policy, Verdict, Word};
+use crate::report::{Event, Events, Node, Rule, Scheduler, Status, Syslog};
 use crate::topology::Topology;
 use control::Control;
 pub use control::{SOCKET, ask};

@@ -14,7 +14,9 @@ use super::diagnostic::Report;
 pub const GATE_KEYS: &[&str] = &["mode", "on_unknown"];
 
 /// The keys of a `[[rule]]`.
-pub const RULE_KEYS: &[&str] = &["name", "exe", "user", "cores", "action", "errno"];
+pub const RULE_KEYS: &[&str] = &[
+    "name", "exe", "user", "on", "cores", "scope", "own_core", "hold", "settle", "action", "errno",
+];
 
 /// The sections of a policy.
 const SECTIONS: &[&str] = &["gate", "rule"];
@@ -141,46 +143,112 @@ fn rule_tables<'d>(
         .collect()
 }
 
-/// The string that `value` is. `None`: it is none, and the report says so,
-/// with `hint` on what to write.
+/// The string that `value` is. `None`: it is none, and the report says so:
+/// that `subject` needs one, and `hint` on what to write.
 pub(super) fn string<'d>(
-    key: &str,
+    subject: &str,
     value: &'d Value<'d>,
     hint: &str,
     report: &mut Report<'_>,
 ) -> Option<&'d str> {
     let string = value.get_ref().as_str();
     if string.is_none() {
-        let message = format!("`{key}` needs a string, and this is {}", article(value));
+        let message = format!("{subject} needs a string, and this is {}", article(value));
         report.error(value.span(), message, hint);
     }
     string
 }
 
 /// The whole number that `value` is. `None`: it is none, or has more than 127
-/// bits, and the report says so.
-pub(super) fn integer(key: &str, value: &Value<'_>, report: &mut Report<'_>) -> Option<i128> {
+/// bits, and the report says so: that `subject` needs one, and `hint` on what
+/// to write.
+pub(super) fn integer(
+    subject: &str,
+    value: &Value<'_>,
+    hint: &str,
+    report: &mut Report<'_>,
+) -> Option<i128> {
     let DeValue::Integer(number) = value.get_ref() else {
         let message = format!(
-            "`{key}` needs a whole number, and this is {}",
+            "{subject} needs a whole number, and this is {}",
             article(value)
         );
-        report.error(
-            value.span(),
-            message,
-            format!("write a number without quotes: {key} = 1"),
-        );
+        report.error(value.span(), message, hint);
         return None;
     };
     let parsed = i128::from_str_radix(number.as_str(), number.radix()).ok();
     if parsed.is_none() {
         report.error(
             value.span(),
-            format!("`{key}` is too large"),
+            format!("{subject} is too large"),
             "write a smaller number",
         );
     }
     parsed
+}
+
+/// What the boolean `value` is. `None`: it is none, and the report says so.
+pub(super) fn boolean(key: &str, value: &Value<'_>, report: &mut Report<'_>) -> Option<bool> {
+    let given = value.get_ref().as_bool();
+    if given.is_none() {
+        let message = format!(
+            "`{key}` needs true or false, and this is {}",
+            article(value)
+        );
+        let hint = format!("write it without quotes: {key} = true");
+        report.error(value.span(), message, hint);
+    }
+    given
+}
+
+/// The entries of the list that `value` is. `None`: it is none, or an empty
+/// one, and the report says so, with `hint` on what to write.
+pub(super) fn list<'d>(
+    key: &str,
+    value: &'d Value<'d>,
+    hint: &str,
+    report: &mut Report<'_>,
+) -> Option<&'d [Value<'d>]> {
+    let message = match value.get_ref() {
+        DeValue::Array(entries) if !entries.is_empty() => return Some(entries),
+        DeValue::Array(_) => format!("`{key}` is an empty list, and needs at least one entry"),
+        _ => format!("`{key}` needs a list, and this is {}", article(value)),
+    };
+    report.error(value.span(), message, hint);
+    None
+}
+
+/// The words that are listed in `value`, each once, in the order of `T::ALL`.
+/// What is wrong is left out, and the report says so.
+pub(super) fn word_list<T: Word + PartialEq>(
+    key: &str,
+    value: &Value<'_>,
+    hint: &str,
+    report: &mut Report<'_>,
+) -> Vec<T> {
+    let choices = choices::<T>();
+    let choice = format!("`{key}` is a list of {}", any_of(&choices));
+    let mut found = Vec::new();
+    for entry in list(key, value, hint, report).unwrap_or_default() {
+        match choose(
+            &format!("an entry of `{key}`"),
+            entry,
+            &choices,
+            &choice,
+            report,
+        ) {
+            Some(word) if found.contains(&word) => {
+                let message = format!("`{key}` has \"{}\" twice", word.word());
+                report.error(entry.span(), message, "take one of them out");
+            }
+            word => found.extend(word),
+        }
+    }
+    T::ALL
+        .iter()
+        .copied()
+        .filter(|word| found.contains(word))
+        .collect()
 }
 
 /// The word that `value` is; the default if it is not there or wrong, and in
@@ -193,19 +261,36 @@ pub(super) fn word<T: Word + Default>(
     let Some(value) = section.get(key) else {
         return T::default();
     };
-    let words: Vec<_> = T::ALL.iter().map(|value| value.word()).collect();
-    let choice = format!("`{key}` is {}", any_of(&words));
-    let Some(given) = string(key, value, &choice, report) else {
-        return T::default();
-    };
-    T::from_word(given).unwrap_or_else(|| {
+    let choices = choices::<T>();
+    let choice = format!("`{key}` is {}", any_of(&choices));
+    choose(&format!("`{key}`"), value, &choices, &choice, report).unwrap_or_default()
+}
+
+fn choices<T: Word>() -> Vec<(&'static str, T)> {
+    T::ALL.iter().map(|value| (value.word(), *value)).collect()
+}
+
+/// What the string `value` stands for out of `choices`. `None`: for none of
+/// them, and the report says so: that `subject` cannot be that, and `choice`
+/// on what it can be.
+pub(super) fn choose<T: Clone>(
+    subject: &str,
+    value: &Value<'_>,
+    choices: &[(&str, T)],
+    choice: &str,
+    report: &mut Report<'_>,
+) -> Option<T> {
+    let given = string(subject, value, choice, report)?;
+    let chosen = choices.iter().find(|(word, _)| *word == given);
+    if chosen.is_none() {
+        let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
         let hint = match nearest(given, &words) {
             Some(near) => format!("did you mean \"{near}\"? {choice}"),
-            None => choice,
+            None => choice.into(),
         };
-        report.error(value.span(), format!("`{key}` cannot be {given:?}"), hint);
-        T::default()
-    })
+        report.error(value.span(), format!("{subject} cannot be {given:?}"), hint);
+    }
+    chosen.map(|(_, value)| value.clone())
 }
 
 /// What to say about a key that is not among `known`: where it belongs, which
@@ -240,10 +325,10 @@ fn nearest<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
 }
 
 /// `"a", "b" or "c"`.
-fn any_of(words: &[&str]) -> String {
-    let quoted = words
+pub(super) fn any_of<T>(choices: &[(&str, T)]) -> String {
+    let quoted = choices
         .iter()
-        .map(|word| format!("\"{word}\""))
+        .map(|(word, _)| format!("\"{word}\""))
         .collect::<Vec<_>>()
         .join(", ");
     match quoted.rsplit_once(", ") {
@@ -253,7 +338,7 @@ fn any_of(words: &[&str]) -> String {
 }
 
 /// What a value is, in words, with its article.
-fn article(value: &Value<'_>) -> &'static str {
+pub(super) fn article(value: &Value<'_>) -> &'static str {
     match value.get_ref() {
         DeValue::String(_) => "a string",
         DeValue::Integer(_) => "a whole number",

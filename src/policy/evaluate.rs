@@ -3,7 +3,7 @@
 //! in the kernel is tested against it.
 
 use super::words::words;
-use super::{Action, Errno, Mode, OnUnknown, Policy, Rule};
+use super::{Action, Errno, Hook, Mode, OnUnknown, Policy, Rule};
 
 words! {
     /// Whether the cores that a launch needs are there.
@@ -34,20 +34,26 @@ words! {
 /// What a rule can see of a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Launch<'a> {
-    /// The resolved path of the file that was asked for: of a script, not of
-    /// its interpreter.
+    /// What kind of launch it is.
+    pub hook: Hook,
+    /// A resolved path. Of an exec, the file that was asked for: of a script,
+    /// not of its interpreter. Of a fork or a new thread, the program that the
+    /// launcher runs: of a script, its interpreter.
     pub exe: &'a [u8],
     /// The effective user id of the launcher in the initial user namespace,
     /// before a set-user-id bit of the file takes effect.
     pub uid: u32,
 }
 
-/// What is known of the cores that a launch may use.
+/// What is known of the cores in the rule's scope that a launch may use; of
+/// `any`, those of the node on which most are left for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idle {
     /// The counts are the truth.
     Known {
-        /// Cores all of whose online threads are idle.
+        /// Cores all of whose online threads are idle, and the launcher's own
+        /// if the rule counts it ([`Rule::own_core`]) and nothing else runs
+        /// there.
         free: u32,
         /// How many of them earlier claims are still owed.
         claimed: u32,
@@ -76,7 +82,8 @@ pub fn evaluate(policy: &Policy, launch: &Launch<'_>) -> Option<usize> {
 }
 
 fn matches(rule: &Rule, launch: &Launch<'_>) -> bool {
-    rule.file.as_bytes() == launch.exe
+    rule.on.contains(&launch.hook)
+        && rule.file.as_bytes() == launch.exe
         && rule.user.as_ref().is_none_or(|user| user.uid == launch.uid)
 }
 

@@ -17,7 +17,8 @@ pub use diagnostic::{Diagnostic, Errors};
 pub use document::{GATE_KEYS, RULE_KEYS};
 pub use evaluate::{Decision, Effect, Idle, Launch, Verdict, evaluate, verdict};
 pub use model::{
-    Action, Errno, MAX_EXE, MAX_NAME, MAX_RULES, Mode, OnUnknown, Origin, Policy, Rule, User,
+    Action, Errno, Hold, Hook, MAX_EXE, MAX_NAME, MAX_RULES, Mode, OnUnknown, Origin, Policy, Rule,
+    Scope, User,
 };
 pub use words::Word;
 pub(crate) use words::words;
@@ -39,9 +40,19 @@ pub trait Host {
     /// be said, as for a program that is not installed yet. The gate sees resolved paths only.
     fn resolve(&self, exe: &str) -> Option<String>;
 
-    /// The cores of the node that has the most, or `None` if the topology
-    /// could not be read; then `cores` has no upper limit.
-    fn largest_node(&self) -> Option<u32>;
+    /// The nodes that have cores, ascending by number, or `None` if the
+    /// topology could not be read; then `cores` has no upper limit, and
+    /// `scope` may name any node.
+    fn nodes(&self) -> Option<&[HostNode]>;
+}
+
+/// A node of the machine that a policy is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostNode {
+    /// The kernel's number of the node; numbers may have gaps.
+    pub number: u32,
+    /// Its cores with an online thread, at least 1.
+    pub cores: u32,
 }
 
 /// Reads the policy `text`; `file` is what messages and origins call it.

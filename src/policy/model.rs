@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The validated policy: whoever holds one need not check it again.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
+use super::HostNode;
 use super::words::words;
 
 /// The most rules a policy may have. The maps of the gate are sized for it.
@@ -37,6 +40,18 @@ words! {
         Admit = "admit",
         /// Treat it as a launch for which no core is free.
         Deny = "deny",
+    }
+}
+
+words! {
+    /// What a launch is: an exec, or the creation of a process or of a thread.
+    pub enum Hook {
+        /// `execve(2)` and its kin.
+        Exec = "exec",
+        /// A new process: `fork(2)`, `vfork(2)`, or `clone(2)` without `CLONE_THREAD`.
+        Fork = "fork",
+        /// A new thread: `clone(2)` with `CLONE_THREAD`.
+        Thread = "thread",
     }
 }
 
@@ -82,6 +97,83 @@ impl Errno {
     }
 }
 
+/// How long an admitted launch holds its cores: meanwhile they count as taken
+/// for every other launch, idle or not. The holder is the process that was
+/// launched (of [`Hook::Thread`], the thread). It holds the cores of its last
+/// admitted launch only, and none once it is gone. A launch that goes on
+/// without being admitted holds none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Hold {
+    /// Until the process or thread is gone.
+    #[default]
+    Exit,
+    /// For this time after the launch was admitted; one of
+    /// [`Hold::SETTLE_RANGE`].
+    Settle(Duration),
+    /// Not at all: two launches at one time can both be admitted to one core.
+    None,
+}
+
+impl Hold {
+    /// The words of a policy. After `settle` the time may be given.
+    pub(super) const WORDS: &[(&str, Self)] = &[
+        ("exit", Self::Exit),
+        ("settle", Self::Settle(Self::DEFAULT_SETTLE)),
+        ("none", Self::None),
+    ];
+
+    /// How long a launch that settles holds its cores when the rule does not
+    /// say: long enough for a program to be seen running where it was put.
+    pub const DEFAULT_SETTLE: Duration = Duration::from_millis(100);
+
+    /// How long it may be: below, the program may not even have run; above,
+    /// [`Hold::Exit`] is meant.
+    pub const SETTLE_RANGE: RangeInclusive<Duration> =
+        Duration::from_millis(1)..=Duration::from_secs(3600);
+}
+
+/// Where the cores of a launch may lie. Of these, cores that the launcher may
+/// not run on never count.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// All on the node where the launcher runs.
+    #[default]
+    Node,
+    /// All on one node, whichever: the launcher's if they are there, else
+    /// another.
+    Any,
+    /// Anywhere on the machine, spread over its nodes.
+    Spread,
+    /// Anywhere on these nodes, spread over them: at least one, each once,
+    /// ascending. The launcher's own need not be among them.
+    Nodes(Vec<u32>),
+}
+
+impl Scope {
+    /// The words of a policy; for [`Scope::Nodes`] it has a list.
+    pub(super) const WORDS: &[(&str, Self)] = &[
+        ("node", Self::Node),
+        ("any", Self::Any),
+        ("spread", Self::Spread),
+    ];
+
+    /// The most cores that a launch can have within this scope on a machine
+    /// of these nodes.
+    pub fn most_cores(&self, nodes: &[HostNode]) -> u32 {
+        let cores = nodes
+            .iter()
+            .filter(|node| match self {
+                Self::Nodes(list) => list.contains(&node.number),
+                _ => true,
+            })
+            .map(|node| node.cores);
+        match self {
+            Self::Node | Self::Any => cores.max().unwrap_or(0),
+            Self::Spread | Self::Nodes(_) => cores.fold(0, u32::saturating_add),
+        }
+    }
+}
+
 /// A whole policy. Its rules are in file order, and the first that matches
 /// decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,13 +195,25 @@ pub struct Rule {
     /// [`MAX_EXE`] bytes, no NUL, no empty, `.` or `..` component.
     pub exe: String,
     /// Where that path led when the policy was read; the same, if it led
-    /// nowhere. This is what a launch is compared with. Up to [`MAX_EXE`] bytes.
+    /// nowhere. This is what a launch's exe is compared with. Up to
+    /// [`MAX_EXE`] bytes.
     pub file: String,
     /// The launching user; `None` matches every user.
     pub user: Option<User>,
-    /// The free cores that the launch needs: at least 1, and no more than the
-    /// largest node has.
+    /// The kinds of launches that the rule watches: at least one, each once,
+    /// in the order of [`Hook`].
+    pub on: Vec<Hook>,
+    /// The free cores that the launch needs: at least 1, and no more than its
+    /// scope has on this machine.
     pub cores: u32,
+    /// Where these may lie.
+    pub scope: Scope,
+    /// Whether the core that the launcher runs on counts as free when nothing
+    /// else runs there; `None` if the rule does not say. See
+    /// [`Rule::own_core`].
+    pub own_core: Option<bool>,
+    /// How long the launch holds them once it is admitted.
+    pub hold: Hold,
     /// What happens when they are not there.
     pub action: Action,
     /// With which error a launch is denied.
@@ -119,8 +223,19 @@ pub struct Rule {
 }
 
 impl Rule {
+    /// What a rule watches when it does not say.
+    pub const DEFAULT_ON: &[Hook] = &[Hook::Exec];
+
     /// The cores that a rule needs when it does not say.
     pub const DEFAULT_CORES: u32 = 1;
+
+    /// Whether the core that the launcher runs on counts as free for a launch
+    /// of this kind when nothing else runs there. Without a word on it in the
+    /// rule it does for an exec, since the program stays on that core; not for
+    /// a fork or a thread, since the launcher itself stays there.
+    pub fn own_core(&self, hook: Hook) -> bool {
+        self.own_core.unwrap_or(hook == Hook::Exec)
+    }
 }
 
 /// The user of a rule.

@@ -2,13 +2,16 @@
 //! One `[[rule]]`: from values of the right type to a rule that can be
 //! applied on this host.
 
+mod hold;
+mod need;
+
 use std::collections::HashMap;
 use std::ops::Range;
 
 use toml::de::DeValue;
 
 use super::diagnostic::Report;
-use super::document::{Section, Value, integer, string, word};
+use super::document::{Section, Value, boolean, integer, string, word, word_list};
 use super::{Action, Errno, Host, MAX_EXE, MAX_NAME, Origin, Rule, User};
 
 /// The errors that a policy must not name, and why.
@@ -22,6 +25,8 @@ const FORBIDDEN_ERRNO: &[(&str, &str)] = &[
         "execvp(3) and shells then run the file as a shell script",
     ),
 ];
+
+const USER_HINT: &str = "write a name in quotes, or a number: user = \"redis\" or user = 999";
 
 /// The names that rules have so far, and the line of each.
 pub(super) type Names = HashMap<String, usize>;
@@ -40,19 +45,32 @@ pub(super) fn rule(
         Some(value) => user(value, host, report).map(Some),
         None => Some(None),
     };
-    let cores = match section.get("cores") {
-        Some(value) => cores(value, host, report),
-        None => Some(Rule::DEFAULT_CORES),
+    let on = match section.get("on") {
+        Some(value) => {
+            let hint = "name what the rule watches, such as on = [\"exec\"]";
+            word_list("on", value, hint, report)
+        }
+        None => Rule::DEFAULT_ON.into(),
     };
+    let need = need::need(section, host, report);
+    let own_core = section
+        .get("own_core")
+        .and_then(|value| boolean("own_core", value, report));
+    let hold = hold::hold(section, report);
     let action: Action = word(section, "action", report);
     let errno = errno(section, report);
     let (exe, file) = exe?;
+    let (cores, scope) = need?;
     Some(Rule {
         name: name?,
         exe,
         file,
         user: user?,
-        cores: cores?,
+        on,
+        cores,
+        scope,
+        own_core,
+        hold: hold?,
         action,
         errno,
         origin: Origin {
@@ -66,7 +84,7 @@ fn name(section: &Section<'_>, names: &mut Names, report: &mut Report<'_>) -> Op
     let hint = "add a name, such as name = \"cache\": events and status call the rule by it";
     let value = required(section, "name", hint, report)?;
     let name = string(
-        "name",
+        "`name`",
         value,
         "write it in quotes: name = \"cache\"",
         report,
@@ -108,7 +126,7 @@ fn exe(
     let hint = "add the program's path, such as exe = \"/usr/bin/redis-server\"";
     let value = required(section, "exe", hint, report)?;
     let exe = string(
-        "exe",
+        "`exe`",
         value,
         "write one path in quotes: exe = \"/usr/bin/redis-server\"",
         report,
@@ -179,7 +197,7 @@ fn exe_fault(exe: &str) -> Option<(String, String)> {
 fn user(value: &Value<'_>, host: &dyn Host, report: &mut Report<'_>) -> Option<User> {
     match value.get_ref() {
         DeValue::Integer(_) => {
-            let number = integer("user", value, report)?;
+            let number = integer("`user`", value, USER_HINT, report)?;
             uid(number, value.span(), report)
         }
         DeValue::String(name) if is_number(name) => {
@@ -188,8 +206,8 @@ fn user(value: &Value<'_>, host: &dyn Host, report: &mut Report<'_>) -> Option<U
         }
         DeValue::String(name) => named_user(name, value.span(), host, report),
         _ => {
-            let hint = "write a name in quotes, or a number: user = \"redis\" or user = 999";
-            report.error(value.span(), "`user` needs a user's name or number", hint);
+            let message = "`user` needs a user's name or number";
+            report.error(value.span(), message, USER_HINT);
             None
         }
     }
@@ -232,34 +250,6 @@ fn named_user(
             None
         }
     }
-}
-
-fn cores(value: &Value<'_>, host: &dyn Host, report: &mut Report<'_>) -> Option<u32> {
-    let number = integer("cores", value, report)?;
-    let largest = host.largest_node();
-    let limit = largest.unwrap_or(u32::MAX);
-    if number < 1 {
-        let message = format!("`cores` is {number}, and a launch needs at least one core");
-        let hint = "write cores = 1, or remove the rule if nothing is to be checked";
-        report.error(value.span(), message, hint);
-        return None;
-    }
-    let cores = u32::try_from(number).ok().filter(|cores| *cores <= limit);
-    if cores.is_none() {
-        let message = match largest {
-            Some(largest) => format!(
-                "`cores` is {number}, and the largest node of this machine has {largest}: \
-                 no launch could ever be admitted"
-            ),
-            None => format!("`cores` is {number}, and no machine has so many"),
-        };
-        report.error(
-            value.span(),
-            message,
-            format!("write a number from 1 to {limit}"),
-        );
-    }
-    cores
 }
 
 fn errno(section: &Section<'_>, report: &mut Report<'_>) -> Errno {

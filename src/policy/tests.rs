@@ -1,8 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
+use std::time::Duration;
+
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::*;
+
+const NODES: &[HostNode] = &[
+    HostNode {
+        number: 0,
+        cores: 4,
+    },
+    HostNode {
+        number: 2,
+        cores: 2,
+    },
+];
 
 struct Machine;
 
@@ -15,8 +28,8 @@ impl Host for Machine {
         (exe == "/link").then(|| "/where/it/leads".into())
     }
 
-    fn largest_node(&self) -> Option<u32> {
-        Some(4)
+    fn nodes(&self) -> Option<&[HostNode]> {
+        Some(NODES)
     }
 }
 
@@ -32,7 +45,7 @@ impl Host for Blind {
         None
     }
 
-    fn largest_node(&self) -> Option<u32> {
+    fn nodes(&self) -> Option<&[HostNode]> {
         None
     }
 }
@@ -68,8 +81,21 @@ fn more_rules_than_the_maps_hold() {
 }
 
 #[test]
-fn without_a_topology_cores_have_no_upper_limit() {
+fn without_a_topology_cores_and_nodes_have_no_upper_limit() {
     let rule = |cores: &str| format!("[[rule]]\nname = \"r\"\nexe = \"/a\"\ncores = {cores}\n");
+    let text = rule("9\nscope = [4294967295, 7]");
+    let policy = parse("p.toml", &text, &Blind).unwrap();
+    assert_eq!(policy.rules[0].scope, Scope::Nodes(vec![7, u32::MAX]));
+    let text = rule("9\nscope = [4294967296, -1]");
+    let errors = parse("p.toml", &text, &Blind).unwrap_err();
+    let messages: Vec<_> = errors.list().iter().map(|error| &error.message).collect();
+    assert_eq!(
+        messages,
+        [
+            "no machine has a node 4294967296",
+            "no machine has a node -1"
+        ]
+    );
     let policy = parse("p.toml", &rule("4294967295"), &Blind).unwrap();
     assert_eq!(policy.rules[0].cores, u32::MAX);
     let errors = parse("p.toml", &rule("4294967296"), &Blind).unwrap_err();
@@ -83,10 +109,69 @@ fn defaults_are_the_safe_ones() {
     assert_eq!(policy.mode, Mode::Observe);
     assert_eq!(policy.on_unknown, OnUnknown::Admit);
     let rule = &policy.rules[0];
+    assert_eq!(rule.scope, Scope::Node);
     assert_eq!(
         (rule.cores, rule.action, rule.errno),
         (1, Action::Deny, Errno::Eagain)
     );
+    assert_eq!(
+        (rule.on.as_slice(), rule.hold),
+        (&[Hook::Exec][..], Hold::Exit)
+    );
+}
+
+#[test]
+fn how_long_cores_are_held() {
+    let hold = |keys: &str| {
+        let text = format!("[[rule]]\nname = \"r\"\nexe = \"/a\"\n{keys}\n");
+        parse("p.toml", &text, &Machine).map(|policy| policy.rules[0].hold)
+    };
+    let settle = |time: &str| hold(&format!("hold = \"settle\"\nsettle = {time:?}"));
+    assert_eq!(hold("hold = \"exit\""), Ok(Hold::Exit));
+    assert_eq!(hold("hold = \"none\""), Ok(Hold::None));
+    let millis = |millis| Ok(Hold::Settle(Duration::from_millis(millis)));
+    assert_eq!(hold("hold = \"settle\""), millis(100));
+    assert_eq!(settle("250ms"), millis(250));
+    assert_eq!(settle("1 s 5 ms"), millis(1005));
+    assert_eq!(settle("1ms"), millis(1));
+    assert_eq!(settle("1h"), millis(3_600_000));
+    for wrong in [
+        "999us",
+        "0s",
+        "1h 1ns",
+        "",
+        "-1s",
+        "1",
+        "99999999999999999999h",
+    ] {
+        assert!(settle(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn what_a_scope_has() {
+    let most = |scope: Scope| scope.most_cores(NODES);
+    assert_eq!((most(Scope::Node), most(Scope::Any)), (4, 4));
+    assert_eq!(most(Scope::Spread), 6);
+    assert_eq!(most(Scope::Nodes(vec![2])), 2);
+    assert_eq!(most(Scope::Nodes(vec![0, 2])), 6);
+    assert_eq!(Scope::Spread.most_cores(&[]), 0);
+}
+
+#[test]
+fn the_own_core_counts_for_execs_unless_the_rule_says_otherwise() {
+    let rule = |keys: &str| {
+        let text = format!("[[rule]]\nname = \"r\"\nexe = \"/a\"\n{keys}\n");
+        parse("p.toml", &text, &Machine).unwrap().rules.remove(0)
+    };
+    let counts = |keys: &str| {
+        let rule = rule(keys);
+        [Hook::Exec, Hook::Fork, Hook::Thread].map(|hook| rule.own_core(hook))
+    };
+    assert_eq!(counts(""), [true, false, false]);
+    assert_eq!(counts("on = [\"fork\"]"), [true, false, false]);
+    assert_eq!(counts("own_core = true"), [true; 3]);
+    assert_eq!(counts("own_core = false"), [false; 3]);
 }
 
 /// The numbers that programs on this architecture see.
@@ -111,6 +196,7 @@ fn every_word_stands_for_its_value() {
     }
     round_trip::<Mode>();
     round_trip::<OnUnknown>();
+    round_trip::<Hook>();
     round_trip::<Action>();
     round_trip::<Errno>();
     round_trip::<Verdict>();
@@ -125,6 +211,7 @@ fn messages_stay_readable() {
         "= \n".repeat(5000),
         format!("{long} = 1\n"),
         format!("[[rule]]\nname = \"{long}\"\nexe = \"{long}\"\nuser = \"{long}\"\n"),
+        format!("[[rule]]\non = [\"{long}\"]\nscope = \"{long}\"\nsettle = \"{long}\"\n"),
         "[".repeat(100_000),
         "a.".repeat(100_000),
         "x = {a".repeat(100_000),
@@ -149,7 +236,14 @@ fn assert_sound(policy: &Policy) {
                 .split('/')
                 .all(|part| !["", ".", ".."].contains(&part))
         );
-        assert!((1..=4).contains(&rule.cores));
+        assert!(!rule.on.is_empty() && rule.on.is_sorted_by_key(|hook| *hook as u8));
+        assert!((1..=rule.scope.most_cores(NODES)).contains(&rule.cores));
+        if let Scope::Nodes(numbers) = &rule.scope {
+            assert!([&[0][..], &[2], &[0, 2]].contains(&numbers.as_slice()));
+        }
+        if let Hold::Settle(time) = rule.hold {
+            assert!(Hold::SETTLE_RANGE.contains(&time));
+        }
         assert!(rule.user.as_ref().is_none_or(|user| user.uid != u32::MAX));
     }
 }
@@ -203,7 +297,12 @@ const PIECES: &[&str] = &[
     "name",
     "exe",
     "user",
+    "on",
     "cores",
+    "scope",
+    "own_core",
+    "hold",
+    "settle",
     "action",
     "errno",
     "rule",
@@ -219,6 +318,9 @@ const PIECES: &[&str] = &[
     "\"/a\"",
     "\"/a/..\"",
     "\"redis\"",
+    "\"exec\"",
+    "\"1ms\"",
+    "\"fork\"",
     "0",
     "1",
     "-1",
@@ -252,8 +354,24 @@ const LINES: &[&str] = &[
     "user = \"redis\"",
     "user = 7",
     "user = -7",
+    "on = [\"fork\"]",
+    "on = [\"thread\", \"exec\"]",
+    "on = [\"exec\", \"exec\"]",
+    "on = []",
     "cores = 2",
+    "cores = 6",
+    "scope = \"spread\"",
+    "own_core = true",
+    "own_core = \"no\"",
+    "scope = [2]",
+    "scope = [2, 0]",
+    "scope = [0, 0]",
+    "scope = [1]",
     "cores = 5",
+    "hold = \"settle\"",
+    "hold = \"none\"",
+    "settle = \"250ms\"",
+    "settle = \"1 day\"",
     "action = \"log\"",
     "errno = \"EPERM\"",
     "errno = \"EACCES\"",

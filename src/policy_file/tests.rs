@@ -6,7 +6,13 @@ use tempfile::TempDir;
 
 use super::*;
 
-struct AnyHost;
+struct AnyHost(&'static [HostNode]);
+
+const ANY_HOST: AnyHost = AnyHost(&[node(1, 4)]);
+
+const fn node(number: u32, cores: u32) -> HostNode {
+    HostNode { number, cores }
+}
 
 impl Host for AnyHost {
     fn uid(&self, _: &str) -> Result<Option<u32>, String> {
@@ -17,8 +23,8 @@ impl Host for AnyHost {
         ThisHost::new().resolve(exe)
     }
 
-    fn largest_node(&self) -> Option<u32> {
-        None
+    fn nodes(&self) -> Option<&[HostNode]> {
+        Some(self.0)
     }
 }
 
@@ -31,14 +37,14 @@ fn file(bytes: &[u8], mode: u32) -> (TempDir, PathBuf) {
 }
 
 fn message(path: &Path) -> String {
-    load(path, &AnyHost).unwrap_err().to_string()
+    load(path, &ANY_HOST).unwrap_err().to_string()
 }
 
 #[test]
 fn files_of_root_or_the_caller_that_only_they_can_write() {
     for mode in [0o644, 0o600, 0o444, 0o755] {
         let (_folder, path) = file(b"", mode);
-        assert!(load(&path, &AnyHost).is_ok(), "{mode:o}");
+        assert!(load(&path, &ANY_HOST).is_ok(), "{mode:o}");
     }
     for mode in [0o664, 0o646, 0o666, 0o620, 0o602] {
         let (_folder, path) = file(b"", mode);
@@ -112,8 +118,11 @@ fn oddities_of_exe() {
     ] {
         text += &format!("[[rule]]\nname = {name:?}\nexe = {exe:?}\n");
     }
-    let policy = parse("p.toml", &text, &AnyHost).unwrap();
-    let warnings: Vec<_> = warnings(&policy).iter().map(Warning::to_string).collect();
+    let policy = parse("p.toml", &text, &ANY_HOST).unwrap();
+    let warnings: Vec<_> = warnings(&policy, &ANY_HOST)
+        .iter()
+        .map(Warning::to_string)
+        .collect();
     assert_eq!(
         warnings,
         [
@@ -133,12 +142,62 @@ fn oddities_of_exe() {
 }
 
 #[test]
+fn forks_that_are_not_the_scripts() {
+    let (_folder, script) = file(b"#!/bin/sh\n", 0o755);
+    let (_folder, program) = file(b"#", 0o755);
+    let warned = |exe: &Path, on: &str| {
+        let text = format!("[[rule]]\nname = \"r\"\nexe = {exe:?}\non = [{on}]\n");
+        let policy = parse("p.toml", &text, &ANY_HOST).unwrap();
+        let warnings = warnings(&policy, &ANY_HOST);
+        warnings
+            .iter()
+            .any(|warning| warning.message.contains("never matches"))
+    };
+    assert!(warned(&script, "\"fork\""));
+    assert!(warned(&script, "\"exec\", \"thread\""));
+    assert!(!warned(&script, "\"exec\""));
+    assert!(!warned(&program, "\"fork\""));
+    assert!(!warned(Path::new("/dev/zero"), "\"fork\""));
+}
+
+#[test]
+fn cores_that_are_never_all_free() {
+    const TWO: AnyHost = AnyHost(&[node(0, 4), node(1, 4)]);
+    let warned = |host: &dyn Host, keys: &str| {
+        let text = format!("[[rule]]\nname = \"r\"\nexe = \"/a\"\n{keys}\n");
+        let policy = parse("p.toml", &text, host).unwrap();
+        let warnings = warnings(&policy, host);
+        warnings
+            .iter()
+            .any(|warning| warning.message.contains("ever be admitted"))
+    };
+    let fork = |keys: &str| format!("on = [\"fork\"]\n{keys}");
+    assert!(!warned(&ANY_HOST, "cores = 4"));
+    assert!(warned(&ANY_HOST, "cores = 4\nown_core = false"));
+    for scope in ["\"node\"", "\"any\"", "\"spread\"", "[1]"] {
+        let keys = fork(&format!("scope = {scope}\n"));
+        assert!(warned(&ANY_HOST, &format!("{keys}cores = 4")), "{scope}");
+        assert!(!warned(&ANY_HOST, &format!("{keys}cores = 3")), "{scope}");
+        assert!(
+            !warned(&ANY_HOST, &format!("{keys}cores = 4\nown_core = true")),
+            "{scope}"
+        );
+    }
+    // The launcher may be on the other node.
+    assert!(!warned(&TWO, &fork("scope = \"any\"\ncores = 4")));
+    assert!(!warned(&TWO, &fork("scope = [1]\ncores = 4")));
+    assert!(warned(&TWO, &fork("scope = [0, 1]\ncores = 8")));
+}
+
+#[test]
 fn this_host_knows_root() {
     let host = ThisHost::new();
     assert_eq!(host.uid("root"), Ok(Some(0)));
     assert_eq!(host.uid("no-such-user-here"), Ok(None));
     assert_eq!(host.uid("ro\0ot"), Ok(None));
-    assert!(host.largest_node().unwrap() >= 1);
+    let nodes = host.nodes().unwrap();
+    assert!(nodes.iter().all(|node| node.cores >= 1));
+    assert!(nodes.is_sorted_by_key(|node| node.number) && !nodes.is_empty());
 }
 
 #[test]
@@ -146,11 +205,13 @@ fn what_could_not_be_checked_is_said() {
     let folder = TempDir::new().unwrap();
     let failure = Topology::read(folder.path()).unwrap_err();
     let host = ThisHost {
-        largest_node: Err(failure),
+        nodes: Err(failure),
         uids: RefCell::default(),
     };
     let warning = host.warning().unwrap();
     assert_eq!((&warning.origin, &warning.rule), (&None, &None));
     let text = warning.to_string();
-    assert!(text.starts_with("`cores` was not held against this machine: cannot read "));
+    assert!(
+        text.starts_with("`cores` and `scope` were not held against this machine: cannot read ")
+    );
 }

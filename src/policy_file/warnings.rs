@@ -2,11 +2,12 @@
 //! What is allowed in a policy, and most likely not meant.
 
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 
 use serde::Serialize;
 
-use crate::policy::{Origin, Policy, Rule};
+use crate::policy::{Hook, Host, HostNode, Origin, Policy, Rule, Scope};
 
 /// Something that is most likely a mistake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -31,18 +32,26 @@ impl fmt::Display for Warning {
 }
 
 /// The oddities of `policy` on this machine, in file order.
-pub fn warnings(policy: &Policy) -> Vec<Warning> {
-    policy.rules.iter().filter_map(of_rule).collect()
+pub fn warnings(policy: &Policy, host: &dyn Host) -> Vec<Warning> {
+    let rules = policy.rules.iter();
+    rules.flat_map(|rule| of_rule(rule, host)).collect()
 }
 
-fn of_rule(rule: &Rule) -> Option<Warning> {
-    let (message, hint) = exe_oddity(rule)?;
-    Some(Warning {
-        origin: Some(rule.origin.clone()),
-        rule: Some(rule.name.clone()),
-        message,
-        hint,
-    })
+fn of_rule(rule: &Rule, host: &dyn Host) -> impl Iterator<Item = Warning> {
+    let oddities = [
+        exe_oddity(rule),
+        script_oddity(rule),
+        host.nodes().and_then(|nodes| cores_oddity(rule, nodes)),
+    ];
+    oddities
+        .into_iter()
+        .flatten()
+        .map(|(message, hint)| Warning {
+            origin: Some(rule.origin.clone()),
+            rule: Some(rule.name.clone()),
+            message,
+            hint,
+        })
 }
 
 fn exe_oddity(rule: &Rule) -> Option<(String, String)> {
@@ -69,6 +78,49 @@ fn exe_oddity(rule: &Rule) -> Option<(String, String)> {
                  it is launched"
             ),
             "write that path if this is meant".into(),
+        )
+    })
+}
+
+/// A script forks as its interpreter, so no rule for the script sees it.
+fn script_oddity(rule: &Rule) -> Option<(String, String)> {
+    let hook = rule.on.iter().find(|hook| **hook != Hook::Exec)?;
+    is_script(&rule.file).then(|| {
+        (
+            format!(
+                "{:?} is a script, and on = \"{hook}\" never matches: it is its interpreter \
+                 that runs",
+                rule.exe
+            ),
+            "name the interpreter, or watch \"exec\" only".into(),
+        )
+    })
+}
+
+fn is_script(file: &str) -> bool {
+    let mut head = [0; 2];
+    // To open what is no regular file may do something, or take for ever.
+    fs::metadata(file).is_ok_and(|metadata| metadata.is_file())
+        && File::open(file).is_ok_and(|mut file| file.read_exact(&mut head).is_ok())
+        && head == *b"#!"
+}
+
+/// All cores of the scope are never free where the launcher stays on one.
+fn cores_oddity(rule: &Rule, nodes: &[HostNode]) -> Option<(String, String)> {
+    let stays = rule.on.iter().find(|hook| !rule.own_core(**hook))?;
+    let inside = match &rule.scope {
+        Scope::Node | Scope::Spread => true,
+        Scope::Any => nodes.len() == 1,
+        Scope::Nodes(numbers) => numbers.len() == nodes.len(),
+    };
+    (inside && rule.cores == rule.scope.most_cores(nodes)).then(|| {
+        (
+            format!(
+                "no {stays} can ever be admitted: `cores` is {}, which is all that there are, \
+                 and the core that it is launched from does not count as free",
+                rule.cores
+            ),
+            "lower `cores`, or write own_core = true if that core is to count".into(),
         )
     })
 }

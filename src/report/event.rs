@@ -6,17 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::kernel::Source;
-use crate::policy::{Effect, Errno, Mode, Verdict, Word, words};
-
-words! {
-    /// The hook that a launch came through.
-    pub enum Hook {
-        /// `execve(2)` and its kin.
-        Exec = "exec",
-        /// `fork(2)`, or the creation of a thread.
-        Fork = "fork",
-    }
-}
+use crate::policy::{Effect, Errno, Hook, Mode, Verdict, Word};
 
 /// One verdict of a launch that a rule watches.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -29,7 +19,7 @@ pub struct Event {
     pub effect: Effect,
     /// Name of the rule.
     pub rule: String,
-    /// Where the launch came through.
+    /// What kind of launch it was.
     pub hook: Hook,
     /// The launching process.
     pub pid: u32,

@@ -5,6 +5,6 @@ mod event;
 mod status;
 mod syslog;
 
-pub use event::{Event, Hook};
+pub use event::Event;
 pub use status::{Events, Node, Rule, Scheduler, Status};
 pub use syslog::Syslog;

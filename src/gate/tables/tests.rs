@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 use super::*;
-use crate::policy::{Errno, Origin, Rule, User};
+use crate::policy::{Errno, Hold, Hook, Origin, Rule, Scope, User};
 use crate::topology::{Core, Node};
 
 fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
@@ -9,7 +9,11 @@ fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
         exe: format!("/link/to{exe}"),
         file: exe.into(),
         user: uid.map(|uid| User { uid, name: None }),
+        on: vec![Hook::Exec],
         cores: 1,
+        scope: Scope::Node,
+        own_core: None,
+        hold: Hold::Exit,
         action: Action::Deny,
         errno: Errno::Ebusy,
         origin: Origin {

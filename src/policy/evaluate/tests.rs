@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 use super::*;
-use crate::policy::{Origin, User, Word};
+use crate::policy::{Hold, Origin, Scope, User, Word};
 
 fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
     Rule {
@@ -8,7 +8,11 @@ fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
         exe: exe.into(),
         file: exe.into(),
         user: uid.map(|uid| User { uid, name: None }),
+        on: vec![Hook::Exec],
         cores: 2,
+        scope: Scope::Node,
+        own_core: None,
+        hold: Hold::Exit,
         action: Action::Deny,
         errno: Errno::Ebusy,
         origin: Origin {
@@ -20,6 +24,7 @@ fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
 
 fn launch(exe: &str, uid: u32) -> Launch<'_> {
     Launch {
+        hook: Hook::Exec,
         exe: exe.as_bytes(),
         uid,
     }
@@ -53,6 +58,33 @@ fn every_given_selector_must_match() {
     assert_eq!(evaluate(&policy, &launch("/bin/b", 7)), None);
     assert_eq!(evaluate(&policy, &launch("/bin/a/", 7)), None);
     assert_eq!(evaluate(&policy, &launch("/bin/", 7)), None);
+}
+
+#[test]
+fn a_rule_watches_only_what_it_is_on() {
+    for on in [
+        &[Hook::Exec][..],
+        &[Hook::Fork],
+        &[Hook::Thread],
+        &[Hook::Fork, Hook::Thread],
+        Hook::ALL,
+    ] {
+        let policy = Policy {
+            rules: vec![Rule {
+                on: on.into(),
+                ..rule("r", "/bin/a", None)
+            }],
+            ..Policy::default()
+        };
+        for hook in Hook::ALL {
+            let launch = Launch {
+                hook: *hook,
+                ..launch("/bin/a", 7)
+            };
+            let expected = on.contains(hook).then_some(0);
+            assert_eq!(evaluate(&policy, &launch), expected, "{hook} of {on:?}");
+        }
+    }
 }
 
 #[test]
