@@ -27,9 +27,9 @@ const WAKE: u32 = 2;
 const ENTER: u32 = 3;
 const LEAVE: u32 = 4;
 
-/// How long the switch to idle may be logged after the CPU became idle, in nanoseconds: a
-/// turn of each of the guest's CPUs.
-const TURNS: u64 = 30_000_000;
+/// How long a switch may be logged after the CPU made it, in nanoseconds: some turns of each of
+/// the guest's CPUs, on a busy machine.
+const TURNS: u64 = 300_000_000;
 
 #[derive(Clone, Copy)]
 struct Record {
@@ -81,6 +81,8 @@ pub(crate) struct Oracle<'obj> {
     /// The tasks that were woken while they ran, and when, in nanoseconds: whoever was just
     /// going to sleep is on its way again as soon as its CPU has left it.
     woken_early: HashMap<i32, u64>,
+    /// The execs since [`Oracle::forget`].
+    windows: Vec<Window>,
 }
 
 impl<'obj> Oracle<'obj> {
@@ -108,6 +110,7 @@ impl<'obj> Oracle<'obj> {
             running: vec![None; count],
             on_their_way: HashMap::new(),
             woken_early: HashMap::new(),
+            windows: Vec::new(),
         };
         for cpu in cpus {
             std::thread::spawn(move || {
@@ -122,14 +125,22 @@ impl<'obj> Oracle<'obj> {
         Ok(oracle)
     }
 
-    /// The truth about `cores` for each exec by process `pid` since the last call, until it
-    /// left the hook or woke the process `reader`: what it tells that one is then decided.
+    /// Forgets the execs that were seen.
+    pub(crate) fn forget(&mut self) -> Result<()> {
+        self.truths(&[], 0, 0)?;
+        self.windows.clear();
+        Ok(())
+    }
+
+    /// The truth about `cores` for each exec by process `pid` since [`Oracle::forget`], until it
+    /// left the hook or woke the process `reader`: what it tells that one is then decided. What
+    /// was under way then shows only later: a later call may know of more.
     pub(crate) fn truths(&mut self, cores: &[Core], pid: i32, reader: i32) -> Result<Vec<Truth>> {
         self.ring.consume()?;
         let lost = self.skel.maps.bss_data.as_ref().context("no bss")?.lost;
         ensure!(lost == 0, "the oracle lost {lost} records");
         let records = std::mem::take(&mut *self.records.borrow_mut());
-        let mut windows: Vec<Window> = Vec::new();
+        let mut windows = std::mem::take(&mut self.windows);
         for record in records {
             match record.kind {
                 SWITCH => {
@@ -169,10 +180,9 @@ impl<'obj> Oracle<'obj> {
                 window.see(&self.running, &self.on_their_way);
             }
         }
-        Ok(windows
-            .iter()
-            .filter_map(|window| window.truth(cores))
-            .collect())
+        self.windows = windows;
+        let truths = self.windows.iter().filter_map(|window| window.truth(cores));
+        Ok(truths.collect())
     }
 }
 

@@ -86,8 +86,9 @@ int BPF_PROG(on_waking, struct task_struct *p)
 	return 0;
 }
 
-SEC("tp_btf/sched_wakeup_new")
-int BPF_PROG(on_wakeup_new, struct task_struct *p)
+/* A new task is queued before its own wake-up is traced (wake_up_new_task(), kernel/sched/core.c). */
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *p)
 {
 	put_wake(p);
 	return 0;
