@@ -16,8 +16,12 @@ enum limits {
 	CORE_CPUS_MAX = 8,
 	/* Bits of the filter over names of exe files; a power of two. */
 	NAME_FILTER_BITS = 131072,
-	/* The uid of a rule that any user matches; (uid_t)-1 is no user. */
-	ANY_UID = 0xffffffff,
+	/* The number that no rule has. */
+	NO_RULE = 0xffffffff,
+	/* Node numbers are below it; a power of two. */
+	NODES_MAX = 64,
+	/* Nodes on which one claim can lie. */
+	PARTS_MAX = 8,
 };
 
 enum mode {
@@ -53,6 +57,25 @@ enum source {
 enum hook {
 	HOOK_EXEC = 0,
 	HOOK_FORK = 1,
+	HOOK_THREAD = 2,
+	HOOKS = 3,
+};
+
+/* How long an admitted launch holds its cores. */
+enum hold {
+	HOLD_EXIT = 0,
+	HOLD_SETTLE = 1,
+	HOLD_NONE = 2,
+};
+
+/* Where the cores of a launch may lie. */
+enum scope {
+	/* On the node that it comes from. */
+	SCOPE_NODE = 0,
+	/* All on one of the rule's nodes. */
+	SCOPE_ANY = 1,
+	/* Anywhere on the rule's nodes. */
+	SCOPE_SPREAD = 2,
 };
 
 /* What holds for all rules; may change while the gate stands. */
@@ -62,16 +85,25 @@ struct settings {
 	enum action on_unknown;
 	__u32 generation;
 	__u32 pad;
+	/* Where the hash of a path begins: no two paths of the policy have the same. */
+	__u64 seed;
 };
 
-/* The absolute path of a program, NUL padded. */
-struct exe_key {
+/* A program that rules name. */
+struct exe {
+	/* Its absolute path, NUL padded. */
 	__u8 path[EXE_MAX];
+	/* The first rule for any user, by hook; or NO_RULE. */
+	__u32 any[HOOKS];
+	/* Its number, and whether there are rules for single users. */
+	__u32 number;
+	__u32 users;
+	__u32 pad;
 };
 
-/* One selector pair; the exe is named by its number from the map exes. */
 struct launch_key {
 	__u32 exe;
+	enum hook hook;
 	__u32 uid;
 };
 
@@ -80,6 +112,13 @@ struct rule {
 	enum action action;
 	/* What the hook answers for a denial: an errno, negative. */
 	__s64 denial;
+	enum hold hold;
+	enum scope scope;
+	/* A bit for each node of the scope, and for each hook where the own core counts. */
+	__u64 nodes;
+	__u32 own_core;
+	__u32 pad;
+	__u64 settle_ns;
 };
 
 struct counters {
@@ -88,6 +127,8 @@ struct counters {
 	__u64 denied;
 	__u64 would_deny;
 	__u64 unknown;
+	/* Live claims. */
+	__u64 claims;
 };
 
 /* A NUMA node by its number; nr_cores is 0 where there is none. */
@@ -107,6 +148,13 @@ struct failures {
 	__u64 events_lost;
 	__u64 paths_unread;
 	__u64 rules_unread;
+	/* Verdicts unknown because all claims were in use, or others kept coming in between. */
+	__u64 claims_full;
+	__u64 claims_contended;
+	/* Tasks of which it could not be noted whose claim they run for. */
+	__u64 holders_lost;
+	/* Claims whose time has no end but the program's. */
+	__u64 timers_lost;
 };
 
 struct event {
@@ -143,17 +191,18 @@ struct survey {
 	__u32 scheduler;
 	__u32 per_node;
 	__u32 tracking;
-	__u32 pad;
+	/* Cores that claims hold. */
+	__u32 cores_claimed;
 };
 
-_Static_assert(sizeof(struct settings) == 16, "settings");
-_Static_assert(sizeof(struct exe_key) == 256, "exe_key");
-_Static_assert(sizeof(struct launch_key) == 8, "launch_key");
-_Static_assert(sizeof(struct rule) == 16, "rule");
-_Static_assert(sizeof(struct counters) == 40, "counters");
+_Static_assert(sizeof(struct settings) == 24, "settings");
+_Static_assert(sizeof(struct exe) == 280, "exe");
+_Static_assert(sizeof(struct launch_key) == 12, "launch_key");
+_Static_assert(sizeof(struct rule) == 48, "rule");
+_Static_assert(sizeof(struct counters) == 48, "counters");
 _Static_assert(sizeof(struct node) == 8, "node");
 _Static_assert(sizeof(struct core) == 36, "core");
-_Static_assert(sizeof(struct failures) == 24, "failures");
+_Static_assert(sizeof(struct failures) == 56, "failures");
 _Static_assert(sizeof(struct event) == 352, "event");
 _Static_assert(sizeof(struct survey) == 32, "survey");
 

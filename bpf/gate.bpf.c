@@ -5,17 +5,14 @@
  */
 #include "abi.h"
 #include "kernel.h"
+#include "claims.bpf.h"
+#include "counts.bpf.h"
 #include "idle.bpf.h"
 #include "match.bpf.h"
+#include "need.bpf.h"
 
-struct settings settings;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct counters);
-} counters SEC(".maps");
+/* A bit for each hook that a rule of the policy watches. */
+const volatile __u32 watched = 1 << HOOK_EXEC;
 
 /* 1 MiB holds some 2,900 events, until the daemon reads them. */
 struct {
@@ -28,19 +25,12 @@ static __u64 next_id;
 /* What is known of a launch under judgement. */
 struct launch {
 	struct task_struct *task;
-	const struct exe_key *exe;
+	/* Whose the claim will be. */
+	struct task_struct *holder;
+	const struct exe *exe;
 	__u32 rule;
 	__u32 uid;
-	__u32 gid;
 	enum hook hook;
-};
-
-/* What is said of it. */
-struct judgement {
-	enum verdict verdict;
-	enum effect effect;
-	struct idle idle;
-	__u32 node;
 };
 
 /*
@@ -64,25 +54,8 @@ static __always_inline enum effect effect_of(enum verdict verdict, const struct 
 	return EFFECT_DENIED;
 }
 
-static __always_inline void count(__u32 rule, const struct judgement *j)
-{
-	struct counters *c = bpf_map_lookup_elem(&counters, &rule);
-
-	if (!c)
-		return;
-	__sync_fetch_and_add(&c->launches, 1);
-	if (j->verdict == VERDICT_UNKNOWN)
-		__sync_fetch_and_add(&c->unknown, 1);
-	if (j->effect == EFFECT_ADMITTED)
-		__sync_fetch_and_add(&c->admitted, 1);
-	else if (j->effect == EFFECT_DENIED)
-		__sync_fetch_and_add(&c->denied, 1);
-	else
-		__sync_fetch_and_add(&c->would_deny, 1);
-}
-
 static __always_inline void report(const struct launch *l, const struct rule *rule,
-				   const struct judgement *j)
+				   const struct need *n, enum effect effect)
 {
 	__u64 id = __sync_fetch_and_add(&next_id, 1);
 	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -93,20 +66,20 @@ static __always_inline void report(const struct launch *l, const struct rule *ru
 	}
 	e->time = bpf_ktime_get_boot_ns();
 	e->id = id;
-	e->verdict = j->verdict;
-	e->effect = j->effect;
+	e->verdict = n->verdict;
+	e->effect = effect;
 	e->rule = l->rule;
 	e->hook = l->hook;
 	e->pid = l->task->tgid;
 	e->uid = l->uid;
-	e->gid = l->gid;
+	e->gid = l->task->cred->egid.val;
 	e->cpu = bpf_get_smp_processor_id();
-	e->node = j->node;
+	e->node = n->node;
 	e->cores_needed = rule->cores;
-	e->cores_free = j->idle.free;
-	e->cores_claimed = 0;
-	e->source = j->idle.source;
-	e->err = j->effect == EFFECT_DENIED ? -rule->denial : 0;
+	e->cores_free = n->free;
+	e->cores_claimed = n->unmet;
+	e->source = n->source;
+	e->err = effect == EFFECT_DENIED ? -rule->denial : 0;
 	e->mode = settings.mode;
 	e->generation = settings.generation;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
@@ -128,43 +101,93 @@ static __always_inline int denial(const struct rule *rule)
 	return denial;
 }
 
+/* The claim that its process has already: the exec of a holder makes more or less of it. */
+static __always_inline void begin_exec(struct holder *h)
+{
+	/* Left by an exec whose end was missed. */
+	if (h->exec_id)
+		end_exec(h, false);
+	if (h->process && claim_at(h->slot, h->id)) {
+		h->need.taker.slot = h->slot;
+		h->need.taker.id = h->id;
+	}
+}
+
+/* Whose the claim of an admitted launch is. */
+static __always_inline void hand_over(const struct need *n, struct holder *h, enum hook hook)
+{
+	if (hook == HOOK_EXEC) {
+		h->exec_slot = n->taker.slot;
+		h->exec_id = n->taker.id;
+		return;
+	}
+	h->slot = n->taker.slot;
+	h->id = n->taker.id;
+	h->process = hook == HOOK_FORK;
+	h->thread = hook == HOOK_THREAD;
+	begin_at(h->slot, h->id);
+}
+
 /* Judges a launch that a rule watches: 0, or the errno of its denial, negative. */
-static __always_inline int judge(const struct launch *l)
+static __noinline int judge(const struct launch *l)
 {
 	const struct rule *rule = bpf_map_lookup_elem(&rules, &l->rule);
-	struct judgement j = { .verdict = VERDICT_UNKNOWN };
+	struct holder *self = note_of(l->task), *h = self;
+	enum effect effect;
+	struct need *n;
 
+	if (l->holder != l->task)
+		h = note_of(l->holder);
 	if (!rule) {
 		__sync_fetch_and_add(&failures.rules_unread, 1);
 		return 0;
 	}
-	j.node = bpf_get_numa_node_id();
-	j.idle = free_cores(j.node, l->task);
-	if (j.idle.known)
-		j.verdict = j.idle.free >= rule->cores ? VERDICT_ADMIT : VERDICT_DENY;
-	j.effect = effect_of(j.verdict, rule);
-	count(l->rule, &j);
-	report(l, rule, &j);
-	return j.effect == EFFECT_DENIED ? denial(rule) : 0;
+	if (!self || !h) {
+		effect = effect_of(VERDICT_UNKNOWN, rule);
+		count_launch(l->rule, VERDICT_UNKNOWN, effect);
+		__sync_fetch_and_add(&failures.events_lost, 1);
+		return effect == EFFECT_DENIED ? denial(rule) : 0;
+	}
+	n = &self->need;
+	n->taker.wants.rule = l->rule;
+	n->taker.wants.holds = rule->hold != HOLD_NONE;
+	n->taker.wants.settle_ns = rule->settle_ns;
+	n->taker.exec = l->hook == HOOK_EXEC;
+	n->taker.slot = 0;
+	n->taker.id = 0;
+	n->cores = rule->cores;
+	n->scope = rule->scope;
+	n->nodes = rule->nodes;
+	n->own_cpu = rule->own_core >> l->hook & 1 ? bpf_get_smp_processor_id() : NO_CPU;
+	n->home = bpf_get_numa_node_id();
+	n->source = SOURCE_NONE;
+	if (l->hook == HOOK_EXEC)
+		begin_exec(self);
+	meet(n);
+	if (n->verdict == VERDICT_ADMIT && n->taker.id)
+		hand_over(n, h, l->hook);
+	effect = effect_of(n->verdict, rule);
+	count_launch(l->rule, n->verdict, effect);
+	report(l, rule, n, effect);
+	return effect == EFFECT_DENIED ? denial(rule) : 0;
 }
 
 static __always_inline int judge_exec(struct linux_binprm *bprm)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct exe_key exe = {};
-	struct launch l = { .task = task, .exe = &exe, .hook = HOOK_EXEC };
-	__s64 rule;
+	struct launch l = { .task = task, .holder = task, .hook = HOOK_EXEC };
 
-	if (is_stranger(task) || !read_exe(bprm->file, &exe))
+	if (is_stranger(task))
+		return 0;
+	l.exe = find_exe(bprm->file);
+	if (!l.exe)
 		return 0;
 	l.uid = task->cred->euid.val;
-	l.gid = task->cred->egid.val;
-	rule = find_rule(&exe, l.uid);
-	if (rule == NO_RULE)
+	l.rule = find_rule(l.exe, HOOK_EXEC, l.uid);
+	if (l.rule == NO_RULE)
 		return 0;
 	if (bpf_core_field_exists(bprm->is_check) && BPF_CORE_READ_BITFIELD(bprm, is_check))
 		return 0;
-	l.rule = rule;
 	return judge(&l);
 }
 
@@ -180,11 +203,106 @@ int BPF_PROG(on_exec, struct linux_binprm *bprm, int ret)
 	return judge_exec(bprm);
 }
 
-/* No rule can watch forks or threads yet: all of them pass. */
+/* Forks and threads are known by the program that makes them. */
+static __always_inline int judge_fork(struct task_struct *child, enum hook hook)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct launch l = { .task = task, .holder = child, .hook = hook };
+	struct file *file;
+
+	if (is_stranger(task) || child->flags & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER))
+		return 0;
+	if (!name_may_match(task->mm->exe_file))
+		return 0;
+	if (bpf_ksym_exists(bpf_get_task_exe_file)) {
+		file = bpf_get_task_exe_file(task);
+		if (!file)
+			return 0;
+		l.exe = find_exe(file);
+		bpf_put_file(file);
+	} else {
+		l.exe = find_exe(task->mm->exe_file);
+	}
+	if (!l.exe)
+		return 0;
+	l.uid = task->cred->euid.val;
+	l.rule = find_rule(l.exe, hook, l.uid);
+	return l.rule == NO_RULE ? 0 : judge(&l);
+}
+
+/* Once per fork and thread, before the child has a number; the fork can still fail. */
 SEC("lsm/task_alloc")
 int BPF_PROG(on_fork, struct task_struct *task, unsigned long clone_flags, int ret)
 {
-	return ret;
+	enum hook hook = clone_flags & CLONE_THREAD ? HOOK_THREAD : HOOK_FORK;
+	const struct ledger *l = the_ledger();
+
+	if (ret)
+		return ret;
+	if (l && l->live)
+		inherit(bpf_get_current_task_btf(), task, hook == HOOK_THREAD);
+	if (!(watched >> hook & 1))
+		return 0;
+	return judge_fork(task, hook);
+}
+
+/* An exec is past the point of no return, and done. */
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec_done, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
+{
+	const struct ledger *l = the_ledger();
+	struct holder *h;
+
+	if (!l || !l->live)
+		return 0;
+	h = holder_of(task);
+	if (h && h->exec_id)
+		end_exec(h, true);
+	return 0;
+}
+
+/*
+ * An exec failed before the point of no return, after the verdict or by it: its credentials are
+ * given back (free_bprm(), fs/exec.c). Other failures of the same kind are not meant.
+ */
+SEC("fentry/abort_creds")
+int BPF_PROG(on_exec_failed)
+{
+	const struct ledger *l = the_ledger();
+	struct holder *h;
+
+	if (!l || !l->live)
+		return 0;
+	h = holder_of(bpf_get_current_task_btf());
+	if (h && h->exec_id)
+		end_exec(h, false);
+	return 0;
+}
+
+static __always_inline void end_task_if_live(struct task_struct *task)
+{
+	const struct ledger *l = the_ledger();
+
+	if (l && l->live)
+		end_task(task);
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+	end_task_if_live(task);
+	return 0;
+}
+
+/*
+ * A task that never ran because its fork failed; and whatever the exit program missed: the
+ * kernel leaves out a tracing program that would interrupt itself on one CPU.
+ */
+SEC("lsm/task_free")
+int BPF_PROG(on_task_free, struct task_struct *task)
+{
+	end_task_if_live(task);
+	return 0;
 }
 
 /* Answers the daemon how a node stands, by the way that a launch there would be judged. */
@@ -192,19 +310,23 @@ SEC("syscall")
 int survey(struct survey *s)
 {
 	bool rcu = bpf_ksym_exists(bpf_rcu_read_lock);
+	struct need anybody = { .own_cpu = NO_CPU, .anybody = true };
 	struct scheduler sched;
-	struct idle idle;
+	enum look look;
 
 	if (rcu)
 		bpf_rcu_read_lock();
 	sched = loaded_scheduler();
-	idle = free_cores(s->node, NULL);
+	look = look_at(&anybody, s->node);
 	if (rcu)
 		bpf_rcu_read_unlock();
 
-	s->known = idle.known;
-	s->source = idle.source;
-	s->cores_free = idle.free;
+	if (look != LOOKED_UNKNOWN) {
+		s->known = true;
+		s->source = anybody.tally.source;
+		s->cores_free = anybody.tally.total;
+		s->cores_claimed = anybody.tally.held;
+	}
 	s->scheduler = sched.loaded;
 	s->per_node = sched.per_node;
 	s->tracking = sched.tracking;

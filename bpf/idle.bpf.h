@@ -11,10 +11,13 @@
 #define COREGATE_IDLE_H
 
 #include "abi.h"
+#include "claims.bpf.h"
 #include "kernel.h"
 
 /* Highest CPU number of this machine plus one, online or not. */
 const volatile __u32 nr_cpu_ids = 1;
+/* Entries of cores. */
+const volatile __u32 nr_cores = 1;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -30,6 +33,37 @@ struct {
 	__type(value, struct core);
 } cores SEC(".maps");
 
+/* By CPU: the number of its core in cores plus 1; 0 where the daemon does not know it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} core_of SEC(".maps");
+
+/* How many whole cores of a claim a walk has seen. */
+struct seen {
+	__u64 walk;
+	__u32 cores;
+	__u32 pad;
+};
+
+/* By the claim's slot. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct seen);
+} seen SEC(".maps");
+
+/* How many walks there were on this CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} walks SEC(".maps");
+
 /* What is known of the loaded scheduler; all 0 when there is none or nothing is known. */
 struct scheduler {
 	bool loaded;
@@ -39,18 +73,36 @@ struct scheduler {
 	enum source source;
 };
 
-/* How many cores of a node are free, and who says so. */
-struct idle {
-	__u32 free;
-	enum source source;
-	/* False: the topology has no such node, so nothing can be said. */
-	bool known;
-};
-
-/* A static key as it stands: 1 on, 0 off, -1 while its code is patched (kernel/jump_label.c). */
-static __always_inline int key_state(const void *key)
+/*
+ * A counter of the kernel. Of a static key: 1 on, 0 off, -1 while its code is patched
+ * (kernel/jump_label.c).
+ */
+static __always_inline int counter_at(const void *at)
 {
-	return kernel_cast(struct static_key, key)->enabled.counter;
+	return kernel_cast(struct static_key, at)->enabled.counter;
+}
+
+/*
+ * K10: after a scheduler came, its masks are wrong until each CPU has once changed between idle
+ * and busy. How long a mask is not believed, in ns, after its scheduler was first seen here.
+ */
+#define MASK_SETTLES 500000000ULL
+
+/* The scheduler that was seen last, by how many there were before it, and since when. */
+static __u32 scheduler_seen;
+static __u64 scheduler_since;
+
+static __always_inline bool mask_has_settled(void)
+{
+	__u32 scheduler = counter_at(&scx_enable_seq);
+	__u64 now = bpf_ktime_get_ns();
+
+	if (scheduler != scheduler_seen) {
+		scheduler_since = now;
+		barrier();
+		scheduler_seen = scheduler;
+	}
+	return now - scheduler_since >= MASK_SETTLES;
 }
 
 #ifdef COREGATE_WITHOUT_GUARD
@@ -80,7 +132,7 @@ static __always_inline struct scheduler loaded_scheduler(void)
 
 	if (!bpf_core_type_exists(struct scx_sched) || !bpf_ksym_exists(&scx_root) ||
 	    !bpf_ksym_exists(&scx_builtin_idle_enabled) ||
-	    !bpf_ksym_exists(&scx_builtin_idle_per_node) ||
+	    !bpf_ksym_exists(&scx_builtin_idle_per_node) || !bpf_ksym_exists(&scx_enable_seq) ||
 	    !bpf_ksym_exists(scx_bpf_get_idle_smtmask_node) ||
 	    !bpf_ksym_exists(scx_bpf_get_idle_smtmask) ||
 	    !bpf_ksym_exists(scx_bpf_put_idle_cpumask) || !bpf_ksym_exists(bpf_cpumask_test_cpu) ||
@@ -102,9 +154,9 @@ static __always_inline struct scheduler loaded_scheduler(void)
 	if (bpf_core_field_exists(sched->is_cid_type) && sched->is_cid_type)
 		return s;
 
-	enabled = key_state(&scx_builtin_idle_enabled);
-	per_node = key_state(&scx_builtin_idle_per_node);
-	if (!s.tracking || enabled != 1)
+	enabled = counter_at(&scx_builtin_idle_enabled);
+	per_node = counter_at(&scx_builtin_idle_per_node);
+	if (!s.tracking || enabled != 1 || !mask_has_settled())
 		return s;
 	if (s.per_node && per_node == 1)
 		s.source = SOURCE_NODE;
@@ -114,12 +166,111 @@ static __always_inline struct scheduler loaded_scheduler(void)
 }
 #endif
 
-/* K8: a CPU on which a woken task is already queued still runs its idle task. */
-static __always_inline bool cpu_is_idle(__u32 cpu)
+/*
+ * The next two are functions of their own for the verifier: it looks at them once, not at each
+ * way that leads to them.
+ */
+
+/* What runs on a CPU, from the slot of a claim on. */
+enum {
+	NOBODY,
+	STRANGER,
+	FIRST_SLOT,
+};
+
+/* For which claim a task runs. */
+static __always_inline __u32 claim_of(struct task_struct *task)
+{
+	struct holder *h = holder_of(task);
+
+	if (!h)
+		return STRANGER;
+	if (claim_at(h->exec_slot, h->exec_id))
+		return FIRST_SLOT + h->exec_slot;
+	return claim_at(h->slot, h->id) ? FIRST_SLOT + h->slot : STRANGER;
+}
+
+/*
+ * Whether the task that runs here is the only one that would. Since 6.12 a task that went to sleep
+ * may stay on the queue for a while, and in its count (set_delayed(), kernel/sched/fair.c).
+ */
+static __always_inline bool has_one(const struct rq *rq)
+{
+	__u32 asleep = 0;
+
+	if (bpf_core_field_exists(rq->cfs.h_nr_runnable))
+		asleep = rq->cfs.h_nr_queued - rq->cfs.h_nr_runnable;
+	return rq->nr_running - asleep <= 1 && !rq->ttwu_pending;
+}
+
+static __always_inline bool runs_alone_on(__u32 cpu)
 {
 	const struct rq *rq = bpf_per_cpu_ptr(&runqueues, cpu);
 
-	return rq && rq->curr == rq->idle && !rq->nr_running && !rq->ttwu_pending;
+	return rq && has_one(rq);
+}
+
+/* K8: a CPU on which a woken task is already queued still runs its idle task. */
+__u32 who_runs_on(__u32 cpu, bool ask_for_claims)
+{
+	const struct rq *rq = bpf_per_cpu_ptr(&runqueues, cpu);
+	struct task_struct *task;
+	__u32 who = STRANGER;
+
+	if (!rq)
+		return STRANGER;
+	if (rq->curr == rq->idle)
+		return rq->nr_running || rq->ttwu_pending ? STRANGER : NOBODY;
+	/* A holder that shares its CPU in turns has not got it. */
+	if (!ask_for_claims || !has_one(rq))
+		return STRANGER;
+	/* Later kernels do not trust a pointer that was read from the queue. */
+	if (bpf_ksym_exists(bpf_task_from_pid)) {
+		task = bpf_task_from_pid(rq->curr->pid);
+		if (task) {
+			who = claim_of(task);
+			bpf_task_release(task);
+		}
+	} else if (rq->curr) {
+		who = claim_of(rq->curr);
+	}
+	return who;
+}
+
+/*
+ * Who runs on a core: NOBODY, if only the looker on its own CPU and, with it, threads of the
+ * program that its exec will replace; a claim, if nobody else; else STRANGER. own_slot is from
+ * FIRST_SLOT on, like the answer.
+ */
+__u32 who_runs_on_core(__u32 index, __u32 own_cpu, __u32 own_slot, bool ask_for_claims)
+{
+	const struct core *core = bpf_map_lookup_elem(&cores, &index);
+	bool mine = false;
+	__u32 all = NOBODY;
+
+	if (!core)
+		return STRANGER;
+	for (__u32 i = 0; i < CORE_CPUS_MAX && i < core->nr_cpus; i++) {
+		__u32 cpu = core->cpu[i], who;
+
+		if (cpu == own_cpu) {
+			if (!runs_alone_on(cpu))
+				return STRANGER;
+			mine = true;
+			continue;
+		}
+		who = who_runs_on(cpu, ask_for_claims);
+		if (who == NOBODY)
+			continue;
+		if (who == own_slot) {
+			mine = true;
+			continue;
+		}
+		if (who == STRANGER || (all != NOBODY && all != who))
+			return STRANGER;
+		all = who;
+	}
+	return mine && all != NOBODY ? STRANGER : all;
 }
 
 static __always_inline bool cpu_is_allowed(const struct task_struct *task, __u32 cpu)
@@ -131,14 +282,23 @@ static __always_inline bool cpu_is_allowed(const struct task_struct *task, __u32
 	return word >> (cpu % 64) & 1;
 }
 
-/* One walk over the cores of a node. */
+/* One walk over cores. */
 struct walk {
 	/* NULL: read the runqueues only. */
 	const struct cpumask *mask;
 	/* NULL: every CPU is allowed. */
 	const struct task_struct *task;
+	struct tally *tally;
+	__u64 id;
+	__u32 own_cpu;
+	__u32 own_slot;
 	__u32 first_core;
-	__u32 free;
+	/* The node whose claims are asked for. */
+	__u32 node;
+	__u32 own_core;
+	bool live;
+	/* Another node's cores: only who runs there is of interest. */
+	bool elsewhere;
 };
 
 /* A core of which the task may use any thread is one that it can have. */
@@ -152,72 +312,132 @@ static __always_inline bool core_is_allowed(const struct walk *w, const struct c
 	return false;
 }
 
+/* A claim has a core whole. Up to what it holds on the node, it is owed one less. */
+static __always_inline void see_whole(struct walk *w, __u32 slot)
+{
+	const struct claim *c = bpf_map_lookup_elem(&claims, &slot);
+	struct seen *s = bpf_map_lookup_elem(&seen, &slot);
+
+	if (!c || !s)
+		return;
+	if (s->walk != w->id) {
+		s->walk = w->id;
+		s->cores = 0;
+	}
+	if (s->cores < c->held[place(w->node)]) {
+		s->cores++;
+		w->tally->met++;
+	}
+}
+
 /*
  * In a mask a core's threads are set all or none, so its leader stands for it. What the mask
  * calls busy is taken for busy: a task may be on its way there. What it calls free is looked
  * at: two siblings that change at the same time can leave the mask wrong until one of them
- * changes again (update_builtin_idle(), kernel/sched/ext_idle.c).
+ * changes again (update_builtin_idle(), kernel/sched/ext_idle.c). The looker's own core is
+ * never in it.
  */
-static __always_inline bool core_is_free(const struct walk *w, const struct core *core)
-{
-	if (w->mask && !mask_has(w->mask, core->cpu[0]))
-		return false;
-	for (__u32 i = 0; i < CORE_CPUS_MAX && i < core->nr_cpus; i++)
-		if (!cpu_is_idle(core->cpu[i]))
-			return false;
-	return true;
-}
-
 static long visit_core(__u32 i, struct walk *w)
 {
 	__u32 index = w->first_core + i;
 	const struct core *core = bpf_map_lookup_elem(&cores, &index);
+	bool may_be_free;
+	__u32 who;
 
 	if (!core)
 		return 1;
-	if (core_is_free(w, core) && core_is_allowed(w, core))
-		w->free++;
+	may_be_free = !w->mask || mask_has(w->mask, core->cpu[0]) || index == w->own_core;
+	if (!may_be_free && !w->live)
+		return 0;
+	who = who_runs_on_core(index, w->own_cpu, w->own_slot, w->live);
+	if (who >= FIRST_SLOT)
+		see_whole(w, who - FIRST_SLOT);
+	if (who != NOBODY || !may_be_free || w->elsewhere)
+		return 0;
+	w->tally->total++;
+	if (core_is_allowed(w, core))
+		w->tally->free++;
 	return 0;
 }
 
-static __always_inline __u32 walk_cores(const struct node *node, const struct task_struct *task,
-					const struct cpumask *mask)
-{
-	struct walk w = { .mask = mask, .task = task, .first_core = node->first_core };
-
-	if (task && (__u32)task->nr_cpus_allowed >= nr_cpu_ids)
-		w.task = NULL;
-	bpf_loop(node->nr_cores, visit_core, &w, 0);
-	return w.free;
-}
+/* What came of looking at a node. */
+enum look {
+	LOOKED,
+	/* The daemon does not know the node, or the launch's CPU. */
+	LOOKED_UNKNOWN,
+	/* Another launch cut in on this CPU: look again. */
+	LOOKED_DISTURBED,
+};
 
 /*
- * The free cores of a node that the task may use; every task when it is NULL. Call within
- * an RCU read section only.
+ * Looks how a node stands for a launch; its tally then has the numbers. Call within an RCU read
+ * section only. What it says of claims is true only if the ledger's ticket was the same
+ * before and after. For the verifier, a function of its own.
  */
-static __always_inline struct idle free_cores(__u32 node_id, const struct task_struct *task)
+enum look look_at(struct need *n, __u32 node_id)
 {
-	struct idle idle = { .source = SOURCE_NONE };
+	__u32 zero = 0, cpu = n ? n->own_cpu : NO_CPU;
+	struct walk w = { .node = node_id, .own_core = -1, .own_cpu = cpu };
 	const struct node *node = bpf_map_lookup_elem(&nodes, &node_id);
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u64 *walk = bpf_map_lookup_elem(&walks, &zero);
+	const struct ledger *l = the_ledger();
 	const struct cpumask *mask;
+	const struct claim *own;
+	const __u32 *core;
+	struct tally *t;
+	__u32 held, met;
 
-	if (!node || !node->nr_cores)
-		return idle;
-	idle.known = true;
-	idle.source = loaded_scheduler().source;
+	if (!n || !node || !node->nr_cores || !l || !walk || node_id >= NODES_MAX)
+		return LOOKED_UNKNOWN;
+	if (cpu != NO_CPU) {
+		core = bpf_map_lookup_elem(&core_of, &cpu);
+		if (!core || !*core)
+			return LOOKED_UNKNOWN;
+		w.own_core = *core - 1;
+	}
+	if (!n->anybody && (__u32)task->nr_cpus_allowed < nr_cpu_ids)
+		w.task = task;
+	own = claim_at(n->taker.slot, n->taker.id);
+	w.own_slot = own ? FIRST_SLOT + n->taker.slot : NOBODY;
+	t = &n->tally;
+	w.tally = t;
+	w.id = __sync_fetch_and_add(walk, 1) + 1;
+	w.first_core = node->first_core;
+	w.live = l->live;
+	t->free = 0;
+	t->total = 0;
+	t->met = 0;
+	t->source = loaded_scheduler().source;
 
-	if (idle.source == SOURCE_NODE && bpf_ksym_exists(scx_bpf_get_idle_smtmask_node)) {
+	if (t->source == SOURCE_NODE && bpf_ksym_exists(scx_bpf_get_idle_smtmask_node)) {
 		mask = scx_bpf_get_idle_smtmask_node(node_id);
-		idle.free = walk_cores(node, task, mask);
+		w.mask = mask;
+		bpf_loop(node->nr_cores, visit_core, &w, 0);
 		scx_bpf_put_idle_cpumask(mask);
-	} else if (idle.source == SOURCE_FLAT && bpf_ksym_exists(scx_bpf_get_idle_smtmask)) {
+	} else if (t->source == SOURCE_FLAT && bpf_ksym_exists(scx_bpf_get_idle_smtmask)) {
 		mask = scx_bpf_get_idle_smtmask();
-		idle.free = walk_cores(node, task, mask);
+		w.mask = mask;
+		bpf_loop(node->nr_cores, visit_core, &w, 0);
 		scx_bpf_put_idle_cpumask(mask);
 	} else {
-		idle.free = walk_cores(node, task, NULL);
+		bpf_loop(node->nr_cores, visit_core, &w, 0);
 	}
-	return idle;
+	held = l->held[place(node_id)];
+	if (own)
+		held -= own->held[place(node_id)];
+	met = t->met;
+	/* Who is owed a core here may have one elsewhere. */
+	if (held > met && t->free >= n->missing && t->total < n->missing + held - met) {
+		w.mask = NULL;
+		w.elsewhere = true;
+		w.first_core = 0;
+		bpf_loop(node->first_core, visit_core, &w, 0);
+		w.first_core = node->first_core + node->nr_cores;
+		bpf_loop(nr_cores - w.first_core, visit_core, &w, 0);
+	}
+	t->held = held;
+	return *(volatile __u64 *)walk == w.id ? LOOKED : LOOKED_DISTURBED;
 }
 
 #endif

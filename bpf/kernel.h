@@ -33,11 +33,18 @@ struct cpumask {
 	unsigned long bits[1];
 };
 
+struct signal_struct {
+	/* Threads of the process that do not exit yet. */
+	atomic_t live;
+};
+
 struct mm_struct;
 
 struct task_struct {
 	unsigned int flags;
+	int pid;
 	int tgid;
+	struct signal_struct *signal;
 	struct mm_struct *mm;
 	const struct cred *cred;
 	/*
@@ -71,13 +78,24 @@ struct file {
 	struct path f_path;
 };
 
+struct mm_struct {
+	struct file *exe_file;
+};
+
 struct linux_binprm {
 	struct file *file;
 	/* 6.14: an AT_EXECVE_CHECK probe, which starts nothing. */
 	unsigned int is_check : 1;
 };
 
+struct cfs_rq {
+	unsigned int h_nr_queued;
+	/* 6.12: without those that only wait to be taken off. */
+	unsigned int h_nr_runnable;
+};
+
 struct rq {
+	struct cfs_rq cfs;
 	unsigned int nr_running;
 	unsigned int ttwu_pending;
 	struct task_struct *curr;
@@ -120,6 +138,12 @@ enum scx_ops_flags {
 #define PF_IO_WORKER 0x00000010
 #define PF_USER_WORKER 0x00004000 /* 6.4; earlier the bit is free */
 
+/* include/uapi/linux/sched.h. */
+#define CLONE_THREAD 0x00010000
+
+/* include/uapi/linux/time.h. */
+#define CLOCK_MONOTONIC 1
+
 /* include/linux/err.h. */
 #define MAX_ERRNO 4095
 
@@ -130,6 +154,7 @@ extern const struct rq runqueues __ksym;
  * to kernels with CONFIG_KALLSYMS_ALL, else they are 0 here.
  */
 extern const void scx_root __ksym __weak;
+extern const void scx_enable_seq __ksym __weak;
 extern const void scx_builtin_idle_enabled __ksym __weak;
 extern const void scx_builtin_idle_per_node __ksym __weak;
 
@@ -143,6 +168,22 @@ extern const struct cpumask *scx_bpf_get_idle_smtmask(void) __ksym __weak;
 extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 
 #define kernel_cast(type, ptr) ((const type *)bpf_rdonly_cast(ptr, bpf_core_type_id_kernel(type)))
+
+/*
+ * 6.2. A pointer of the given type to anywhere: what it leads to may be read in place, and reads
+ * as 0 where there is no memory.
+ */
+extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
+
+#define kernel_cast(type, ptr) ((const type *)bpf_rdonly_cast(ptr, bpf_core_type_id_kernel(type)))
+
+/* 6.2; by its number in the first namespace. */
+extern struct task_struct *bpf_task_from_pid(__s32 pid) __ksym __weak;
+extern void bpf_task_release(struct task_struct *task) __ksym __weak;
+
+/* 6.12. */
+extern struct file *bpf_get_task_exe_file(struct task_struct *task) __ksym __weak;
+extern void bpf_put_file(struct file *file) __ksym __weak;
 
 /* 6.2. */
 extern void bpf_rcu_read_lock(void) __ksym __weak;

@@ -1,28 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * From a launch to its rule. The cost does not depend on the number of rules: most execs
- * end at a filter over the name of the file, the others at one lookup by path and two by
- * user.
+ * end at a filter over the name of the file, the others at one lookup by path, and one by
+ * user where there are rules for single users.
  */
 #ifndef COREGATE_MATCH_H
 #define COREGATE_MATCH_H
 
 #include "abi.h"
+#include "counts.bpf.h"
 #include "kernel.h"
-
-#define NO_RULE (-1)
 
 /* One bit for each hash of a name that a rule's exe has. */
 __u64 name_filter[NAME_FILTER_BITS / 64];
 
+struct settings settings;
+
+/* By the hash of the path. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
-	__type(key, struct exe_key);
-	__type(value, __u32);
+	__type(key, __u64);
+	__type(value, struct exe);
 } exes SEC(".maps");
 
-/* The first rule, in the order of the policy, for an exe and a user. */
+/* The first rule, in the order of the policy, for an exe, a hook and one user. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
@@ -36,8 +38,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct rule);
 } rules SEC(".maps");
-
-struct failures failures;
 
 /* The bit of a name in the filter, from its length and its first 8 bytes, NUL padded. */
 static __always_inline __u32 name_bit(__u64 head, __u32 len)
@@ -69,56 +69,73 @@ static __always_inline bool name_may_match(struct file *file)
 	return file->f_path.mnt->mnt_root == dentry;
 }
 
-/* Clears what bpf_d_path() left behind the path of len bytes, its NUL included. */
-static __always_inline void pad_with_nul(struct exe_key *key, __u32 len)
-{
-	__u64 *words = (__u64 *)key->path;
+/* Room for a path, in words. */
+union path_words {
+	char path[EXE_MAX];
+	__u64 word[EXE_MAX / 8];
+};
 
-#pragma unroll
-	for (int i = 0; i < EXE_MAX / 8; i++) {
+/* Clears what bpf_d_path() left behind the path of len bytes, its NUL included; the path's hash. */
+static __always_inline __u64 finish_path(union path_words *p, __u32 len)
+{
+	__u64 h = settings.seed;
+
+	/* Not unrolled: the compiler would want the stack for all of it. */
+#pragma unroll 1
+	for (__u32 i = 0; i < EXE_MAX / 8; i++) {
 		__u32 at = i * 8;
 
 		if (at >= len)
-			words[i] = 0;
+			p->word[i] = 0;
 		else if (len - at < 8)
-			words[i] &= (1ULL << (len - at) * 8) - 1;
+			p->word[i] &= (1ULL << (len - at) * 8) - 1;
+		h = (h ^ p->word[i]) * 0x9e3779b97f4a7c15ULL;
 	}
+	return h;
 }
 
-/* Reads the path of the file that was asked for; false when no rule can name it. */
-static __always_inline bool read_exe(struct file *file, struct exe_key *key)
+static __always_inline bool same_path(const union path_words *p, const struct exe *exe)
 {
-	long len = bpf_d_path(&file->f_path, (char *)key->path, sizeof(key->path));
+	const __u64 *word = (const __u64 *)exe->path;
+	__u64 differ = 0;
+
+#pragma unroll 1
+	for (__u32 i = 0; i < EXE_MAX / 8; i++)
+		differ |= p->word[i] ^ word[i];
+	return !differ;
+}
+
+/* What rules know of a file, by its path; NULL if none names it. */
+static __noinline struct exe *find_exe(struct file *file)
+{
+	/* Set, as 6.1 wants it to be. */
+	union path_words p = {};
+	long len = bpf_d_path(&file->f_path, p.path, sizeof(p.path));
+	struct exe *exe;
+	__u64 hash;
 
 	if (len == -ENAMETOOLONG)
-		return false;
+		return NULL;
 	if (len <= 0 || len > EXE_MAX) {
 		__sync_fetch_and_add(&failures.paths_unread, 1);
-		return false;
+		return NULL;
 	}
-	pad_with_nul(key, len);
-	return true;
+	hash = finish_path(&p, len);
+	exe = bpf_map_lookup_elem(&exes, &hash);
+	return exe && same_path(&p, exe) ? exe : NULL;
 }
 
-/* The number of the first rule for an exe and a user, or NO_RULE. */
-static __always_inline __s64 find_rule(const struct exe_key *exe, __u32 uid)
+/* The number of the first rule for an exe, a hook and a user; or NO_RULE. */
+static __always_inline __u32 find_rule(const struct exe *exe, enum hook hook, __u32 uid)
 {
-	const __u32 *number = bpf_map_lookup_elem(&exes, exe);
-	const __u32 *own, *any;
-	struct launch_key key;
+	struct launch_key key = { .exe = exe->number, .hook = hook, .uid = uid };
+	__u32 any = exe->any[hook];
+	const __u32 *own;
 
-	if (!number)
-		return NO_RULE;
-	key.exe = *number;
-	key.uid = uid;
+	if (!exe->users)
+		return any;
 	own = bpf_map_lookup_elem(&launches, &key);
-	key.uid = ANY_UID;
-	any = bpf_map_lookup_elem(&launches, &key);
-	if (own && any)
-		return *own < *any ? *own : *any;
-	if (own)
-		return *own;
-	return any ? *any : NO_RULE;
+	return own && *own < any ? *own : any;
 }
 
 #endif

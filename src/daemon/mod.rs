@@ -18,7 +18,7 @@ use syslog::Severity;
 use crate::gate::{self, Gate, abi};
 use crate::kernel::{SchedExt, Source};
 use crate::policy::{Effect, Errno, Hook, Mode, Policy, Verdict, Word};
-use crate::report::{Event, Events, Node, Rule, Scheduler, Status, Syslog};
+use crate::report::{Event, Events, Failures, Node, Rule, Scheduler, Status, Syslog};
 use crate::topology::Topology;
 use control::Control;
 pub use control::{SOCKET, ask};
@@ -157,6 +157,7 @@ impl<'obj> Daemon<'obj> {
             rule: rule.map_or_else(|| format!("#{}", raw.rule), |rule| rule.name.clone()),
             hook: match raw.hook {
                 abi::hook::HOOK_FORK => Hook::Fork,
+                abi::hook::HOOK_THREAD => Hook::Thread,
                 _ => Hook::Exec,
             },
             pid: raw.pid,
@@ -208,7 +209,7 @@ impl<'obj> Daemon<'obj> {
                 node: node.id,
                 cores: node.cores.len() as u32,
                 free: survey.free.unwrap_or(0),
-                claimed: 0,
+                claimed: survey.claimed,
             });
         }
         for (number, rule) in (0..).zip(&self.policy.rules) {
@@ -221,7 +222,7 @@ impl<'obj> Daemon<'obj> {
                 denied: counters.denied,
                 would_deny: counters.would_deny,
                 unknown: counters.unknown,
-                claims: 0,
+                claims: counters.claims,
             });
         }
         let (failures, unreadable) = self.gate.failures();
@@ -229,6 +230,14 @@ impl<'obj> Daemon<'obj> {
             emitted: self.emitted,
             suppressed: 0,
             lost: failures.events_lost + unreadable + self.syslog.lost(),
+        };
+        status.failures = Failures {
+            paths_unread: failures.paths_unread,
+            rules_unread: failures.rules_unread,
+            claims_full: failures.claims_full,
+            claims_contended: failures.claims_contended,
+            holders_lost: failures.holders_lost,
+            timers_lost: failures.timers_lost,
         };
         Ok(status)
     }

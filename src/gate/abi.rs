@@ -2,21 +2,21 @@
 //! The types of `bpf/abi.h` as bytes: keys and values of maps, records of the ring buffer.
 
 pub use super::skel::types::{
-    action, core, counters, effect, event, exe_key, failures, hook, launch_key, limits, mode, node,
-    rule, settings, source, survey, verdict,
+    action, core, counters, effect, event, exe, failures, hold, hook, launch_key, limits, mode,
+    node, rule, scope, settings, source, survey, verdict,
 };
 use crate::raw::plain_types;
 pub(super) use crate::raw::{bytes, live, read};
 
 plain_types! {
     core: 36,
-    counters: 40,
+    counters: 48,
     event: 352,
-    exe_key: 256,
-    failures: 24,
-    launch_key: 8,
+    exe: 280,
+    launch_key: 12,
+    failures: 56,
     node: 8,
-    rule: 16,
+    rule: 48,
     survey: 32,
 }
 

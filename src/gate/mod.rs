@@ -59,6 +59,8 @@ impl Error {
 pub struct Survey {
     /// Free cores; `None` if the node is not known to the gate.
     pub free: Option<u32>,
+    /// Cores that claims hold.
+    pub claimed: u32,
     /// Where that was read.
     pub source: abi::source,
     /// The properties of the loaded sched_ext scheduler, as far as the gate can see them.
@@ -109,6 +111,16 @@ impl<'obj> Gate<'obj> {
         for (map, entries) in [
             (&mut open.maps.nodes, topology.nodes.len()),
             (&mut open.maps.cores, topology.cores.len()),
+            (&mut open.maps.core_of, topology.core_of.len()),
+            // A claim holds a core at least; one more may be on its way to each CPU.
+            (
+                &mut open.maps.claims,
+                topology.cores.len() + topology.core_of.len(),
+            ),
+            (
+                &mut open.maps.seen,
+                topology.cores.len() + topology.core_of.len(),
+            ),
             (&mut open.maps.exes, policy.exes.len()),
             (&mut open.maps.launches, policy.launches.len()),
             (&mut open.maps.rules, policy.rules.len()),
@@ -123,6 +135,9 @@ impl<'obj> Gate<'obj> {
             .as_deref_mut()
             .ok_or(Error::Form("no .rodata"))?;
         rodata.nr_cpu_ids = topology.nr_cpu_ids;
+        rodata.nr_cores = topology.cores.len() as u32;
+        rodata.nr_nodes = topology.nodes.len() as u32;
+        rodata.watched = policy.watched;
         let bss = open
             .maps
             .bss_data
@@ -142,9 +157,10 @@ impl<'obj> Gate<'obj> {
         };
         put_all(&skel.maps.nodes, &topology.nodes, put)?;
         put_all(&skel.maps.cores, &topology.cores, put)?;
+        put_all(&skel.maps.core_of, &topology.core_of, put)?;
         put_all(&skel.maps.rules, &policy.rules, put)?;
-        for (key, number) in &policy.exes {
-            put(&skel.maps.exes, abi::bytes(key), &number.to_ne_bytes())?;
+        for (hash, exe) in &policy.exes {
+            put(&skel.maps.exes, &hash.to_ne_bytes(), abi::bytes(exe))?;
         }
         for (key, number) in &policy.launches {
             put(&skel.maps.launches, abi::bytes(key), &number.to_ne_bytes())?;
@@ -167,11 +183,20 @@ impl<'obj> Gate<'obj> {
     /// The hook that the kernel refused; none is attached then.
     pub fn attach(&mut self) -> Result<(), Error> {
         let heard = Listening::begin();
-        let hooks = [&self.skel.progs.on_exec, &self.skel.progs.on_fork];
+        let progs = &self.skel.progs;
+        // Those that judge come last: no launch may take a claim that nobody gives back.
+        let hooks = [
+            &progs.on_task_free,
+            &progs.on_exit,
+            &progs.on_exec_failed,
+            &progs.on_exec_done,
+            &progs.on_fork,
+            &progs.on_exec,
+        ];
         self.links = hooks
             .into_iter()
             .map(|hook| {
-                hook.attach_lsm().map_err(Error::kernel(
+                hook.attach().map_err(Error::kernel(
                     &heard,
                     format!("attach {}", hook.name().display()),
                 ))
@@ -235,6 +260,7 @@ impl<'obj> Gate<'obj> {
         let answer: abi::survey = abi::read(&context).ok_or(Error::Form("survey"))?;
         Ok(Survey {
             free: (answer.known != 0).then_some(answer.cores_free),
+            claimed: answer.cores_claimed,
             source: answer.source,
             scheduler: (answer.scheduler != 0).then_some(Scheduler {
                 per_node: answer.per_node != 0,

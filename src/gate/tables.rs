@@ -5,11 +5,14 @@
 use std::collections::BTreeMap;
 
 use super::abi;
-use crate::policy::{Action, Mode, OnUnknown, Policy};
+use crate::policy::{Action, Hold, Hook, Mode, OnUnknown, Policy, Rule, Scope};
 use crate::topology::Topology;
 
 const FILTER_BITS: u32 = abi::limits::NAME_FILTER_BITS.0;
 const EXE_MAX: usize = abi::limits::EXE_MAX.0 as usize;
+const HOOKS: usize = abi::hook::HOOKS.0 as usize;
+const NO_RULE: u32 = abi::limits::NO_RULE.0;
+const NODES_MAX: u32 = abi::limits::NODES_MAX.0;
 const CORE_CPUS_MAX: usize = abi::limits::CORE_CPUS_MAX.0 as usize;
 
 /// The filter over names of exe files: one bit for each hash that occurs.
@@ -21,59 +24,137 @@ pub(super) struct PolicyTables {
     pub(super) settings: abi::settings,
     /// See [`NameFilter`].
     pub(super) name_filter: Box<NameFilter>,
-    /// Path → number of the exe, from 0.
-    pub(super) exes: Vec<(abi::exe_key, u32)>,
-    /// Exe and user → number of the first rule for both.
+    /// Hash of a path → what rules say of the exe.
+    pub(super) exes: BTreeMap<u64, abi::exe>,
+    /// Exe, hook and user → number of the first rule for them.
     pub(super) launches: Vec<(abi::launch_key, u32)>,
     /// The rules in file order, which is their number.
     pub(super) rules: Vec<abi::rule>,
+    /// A bit for each hook that a rule watches.
+    pub(super) watched: u32,
 }
 
 impl PolicyTables {
     /// Compiles a policy; `generation` is the number that it will have in events.
     pub(super) fn new(policy: &Policy, generation: u32) -> Self {
         let mut name_filter = Box::new([0; FILTER_BITS as usize / 64]);
-        let mut exes = BTreeMap::new();
+        let mut exes: BTreeMap<&str, abi::exe> = BTreeMap::new();
         let mut launches = BTreeMap::new();
+        let mut watched = 0;
         for (number, rule) in (0..).zip(&policy.rules) {
             let next = exes.len() as u32;
-            let exe = *exes.entry(rule.file.as_str()).or_insert(next);
-            let uid = rule
-                .user
-                .as_ref()
-                .map_or(abi::limits::ANY_UID.0, |user| user.uid);
-            launches.entry((exe, uid)).or_insert(number);
+            let exe = exes
+                .entry(&rule.file)
+                .or_insert_with(|| new_exe(&rule.file, next));
+            for &on in &rule.on {
+                let hook = hook(on);
+                watched |= 1 << hook.0;
+                if let Some(user) = &rule.user {
+                    exe.users = 1;
+                    launches
+                        .entry((exe.number, hook.0, user.uid))
+                        .or_insert(number);
+                } else {
+                    let any = &mut exe.any[hook.0 as usize];
+                    *any = number.min(*any);
+                }
+            }
             let bit = name_bit(rule.file.as_bytes());
             name_filter[bit as usize / 64] |= 1 << (bit % 64);
         }
+        let exes: Vec<_> = exes.into_values().collect();
+        let (seed, exes) = by_hash(&exes);
         Self {
-            settings: settings(policy, generation),
+            settings: settings(policy, generation, seed),
             name_filter,
-            exes: exes
-                .into_iter()
-                .map(|(path, number)| (exe_key(path), number))
-                .collect(),
+            exes,
             launches: launches
                 .into_iter()
-                .map(|((exe, uid), number)| (abi::launch_key { exe, uid }, number))
-                .collect(),
-            rules: policy
-                .rules
-                .iter()
-                .map(|rule| abi::rule {
-                    cores: rule.cores,
-                    action: match rule.action {
-                        Action::Deny => abi::action::ACTION_DENY,
-                        Action::Log => abi::action::ACTION_LOG,
-                    },
-                    denial: -i64::from(rule.errno.number()),
+                .map(|((exe, hook, uid), number)| {
+                    let hook = abi::hook(hook);
+                    (abi::launch_key { exe, hook, uid }, number)
                 })
                 .collect(),
+            rules: policy.rules.iter().map(compile).collect(),
+            watched,
         }
     }
 }
 
-fn settings(policy: &Policy, generation: u32) -> abi::settings {
+fn compile(rule: &Rule) -> abi::rule {
+    let (hold, settle) = match rule.hold {
+        Hold::Exit => (abi::hold::HOLD_EXIT, Default::default()),
+        Hold::Settle(time) => (abi::hold::HOLD_SETTLE, time),
+        Hold::None => (abi::hold::HOLD_NONE, Default::default()),
+    };
+    let (scope, nodes) = match &rule.scope {
+        Scope::Node => (abi::scope::SCOPE_NODE, u64::MAX),
+        Scope::Any => (abi::scope::SCOPE_ANY, u64::MAX),
+        Scope::Spread => (abi::scope::SCOPE_SPREAD, u64::MAX),
+        Scope::Nodes(list) => {
+            let known = list.iter().filter(|&&node| node < NODES_MAX);
+            let nodes = known.fold(0, |nodes, node| nodes | 1 << node);
+            (abi::scope::SCOPE_SPREAD, nodes)
+        }
+    };
+    let own_core = [Hook::Exec, Hook::Fork, Hook::Thread]
+        .into_iter()
+        .filter(|&on| rule.own_core(on))
+        .fold(0, |bits, on| bits | 1 << hook(on).0);
+    abi::rule {
+        cores: rule.cores,
+        action: match rule.action {
+            Action::Deny => abi::action::ACTION_DENY,
+            Action::Log => abi::action::ACTION_LOG,
+        },
+        denial: -i64::from(rule.errno.number()),
+        hold,
+        scope,
+        nodes,
+        own_core,
+        pad: 0,
+        settle_ns: u64::try_from(settle.as_nanos()).unwrap_or(u64::MAX),
+    }
+}
+
+fn hook(hook: Hook) -> abi::hook {
+    match hook {
+        Hook::Exec => abi::hook::HOOK_EXEC,
+        Hook::Fork => abi::hook::HOOK_FORK,
+        Hook::Thread => abi::hook::HOOK_THREAD,
+    }
+}
+
+fn new_exe(path: &str, number: u32) -> abi::exe {
+    let mut exe = abi::exe {
+        any: [NO_RULE; HOOKS],
+        number,
+        ..Default::default()
+    };
+    exe.path[..path.len()].copy_from_slice(path.as_bytes());
+    exe
+}
+
+/// The exes by the hashes of their paths, and the first seed with which these all differ.
+fn by_hash(exes: &[abi::exe]) -> (u64, BTreeMap<u64, abi::exe>) {
+    (0..)
+        .map(|seed| {
+            let hash = |exe: &abi::exe| (path_hash(&exe.path, seed), *exe);
+            (seed, exes.iter().map(hash).collect::<BTreeMap<_, _>>())
+        })
+        .find(|(_, map)| map.len() == exes.len())
+        .unwrap_or_default()
+}
+
+/// The twin of the hash in `finish_path()` of `bpf/match.bpf.h`.
+fn path_hash(path: &[u8; EXE_MAX], seed: u64) -> u64 {
+    let (words, _) = path.as_chunks();
+    words.iter().fold(seed, |hash, word| {
+        (hash ^ u64::from_ne_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    })
+}
+
+fn settings(policy: &Policy, generation: u32, seed: u64) -> abi::settings {
     abi::settings {
         mode: match policy.mode {
             Mode::Enforce => abi::mode::MODE_ENFORCE,
@@ -85,13 +166,8 @@ fn settings(policy: &Policy, generation: u32) -> abi::settings {
         },
         generation,
         pad: 0,
+        seed,
     }
-}
-
-fn exe_key(path: &str) -> abi::exe_key {
-    let mut key = abi::exe_key { path: [0; EXE_MAX] };
-    key.path[..path.len()].copy_from_slice(path.as_bytes());
-    key
 }
 
 /// The twin of `name_bit()` in `bpf/match.bpf.h`, for the last component of a path.
@@ -110,6 +186,8 @@ pub(super) struct TopologyTables {
     pub(super) nodes: Vec<abi::node>,
     /// The cores of the nodes, one node after the other.
     pub(super) cores: Vec<abi::core>,
+    /// By CPU number: that of its core plus 1; 0 if no core has it.
+    pub(super) core_of: Vec<u32>,
     /// Highest CPU number plus one.
     pub(super) nr_cpu_ids: u32,
 }
@@ -119,7 +197,8 @@ impl TopologyTables {
     ///
     /// # Errors
     ///
-    /// A core with more threads than the gate's type for a core can hold, in words.
+    /// A core with more threads, or a node of a higher number, than the gate's types can hold,
+    /// in words.
     pub(super) fn new(topology: &Topology) -> Result<Self, String> {
         let count = topology
             .nodes
@@ -127,8 +206,16 @@ impl TopologyTables {
             .map(|node| node.id + 1)
             .max()
             .unwrap_or(1);
+        if count > NODES_MAX {
+            return Err(format!(
+                "there is a node {}; coregate knows nodes up to {}",
+                count - 1,
+                NODES_MAX - 1
+            ));
+        }
         let mut nodes = vec![abi::node::default(); count as usize];
         let mut cores = Vec::new();
+        let mut core_of = vec![0; topology.possible as usize];
         for node in &topology.nodes {
             nodes[node.id as usize] = abi::node {
                 first_core: cores.len() as u32,
@@ -148,11 +235,15 @@ impl TopologyTables {
                 };
                 cpus.copy_from_slice(&core.cpus);
                 cores.push(entry);
+                for &cpu in &core.cpus {
+                    core_of[cpu as usize] = cores.len() as u32;
+                }
             }
         }
         Ok(Self {
             nodes,
             cores,
+            core_of,
             nr_cpu_ids: topology.possible,
         })
     }

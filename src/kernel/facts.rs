@@ -119,10 +119,11 @@ impl Symbols {
     /// The variables without which an idle mask must not be asked for: asking
     /// for the wrong one ejects the loaded scheduler, and only these tell
     /// which is right.
-    pub const NEEDED: [&str; 3] = [
+    pub const NEEDED: [&str; 4] = [
         "scx_root",
         "scx_builtin_idle_enabled",
         "scx_builtin_idle_per_node",
+        "scx_enable_seq",
     ];
 
     /// Reads the `/proc/kallsyms` below `root`. It is long, so only `doctor` does.

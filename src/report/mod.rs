@@ -6,5 +6,5 @@ mod status;
 mod syslog;
 
 pub use event::Event;
-pub use status::{Events, Node, Rule, Scheduler, Status};
+pub use status::{Events, Failures, Node, Rule, Scheduler, Status};
 pub use syslog::Syslog;

@@ -24,6 +24,8 @@ pub struct Status {
     pub rules: Vec<Rule>,
     /// What became of the events.
     pub events: Events,
+    /// What the gate did not manage to do.
+    pub failures: Failures,
 }
 
 /// The loaded sched_ext scheduler.
@@ -83,6 +85,37 @@ pub struct Events {
     pub lost: u64,
 }
 
+/// What the gate did not manage to do, since it stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    /// Execs of files whose path could not be read: they passed.
+    pub paths_unread: u64,
+    /// Launches whose rule could not be read: they passed.
+    pub rules_unread: u64,
+    /// Verdicts `unknown` as all claims were in use.
+    pub claims_full: u64,
+    /// Verdicts `unknown` as other launches kept changing the claims meanwhile.
+    pub claims_contended: u64,
+    /// Tasks of which it could not be noted for whose claim they run.
+    pub holders_lost: u64,
+    /// Claims that last as long as their program, as their time could not be started.
+    pub timers_lost: u64,
+}
+
+impl Failures {
+    /// Each with the words for it.
+    fn in_words(&self) -> [(u64, &'static str); 6] {
+        [
+            (self.paths_unread, "paths could not be read"),
+            (self.rules_unread, "rules could not be read"),
+            (self.claims_full, "launches found all claims in use"),
+            (self.claims_contended, "launches were overtaken too often"),
+            (self.holders_lost, "tasks are not known as holders"),
+            (self.timers_lost, "claims do not end in time"),
+        ]
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheduler = self
@@ -103,6 +136,11 @@ impl fmt::Display for Status {
             "events      {} emitted, {} suppressed, {} lost",
             self.events.emitted, self.events.suppressed, self.events.lost
         )?;
+        for (count, words) in self.failures.in_words() {
+            if count > 0 {
+                writeln!(f, "failures    {count} {words}")?;
+            }
+        }
         writeln!(f, "\nnode  cores  free  claimed")?;
         for node in &self.nodes {
             writeln!(
@@ -120,19 +158,20 @@ impl fmt::Display for Status {
             .max(4);
         writeln!(
             f,
-            "\n{:<width$}  launches  admitted  denied  would deny  unknown  origin",
+            "\n{:<width$}  launches  admitted  denied  would deny  unknown  claims  origin",
             "rule"
         )?;
         for rule in &self.rules {
             writeln!(
                 f,
-                "{:<width$}  {:>8}  {:>8}  {:>6}  {:>10}  {:>7}  {}",
+                "{:<width$}  {:>8}  {:>8}  {:>6}  {:>10}  {:>7}  {:>6}  {}",
                 rule.name,
                 rule.launches,
                 rule.admitted,
                 rule.denied,
                 rule.would_deny,
                 rule.unknown,
+                rule.claims,
                 rule.origin
             )?;
         }

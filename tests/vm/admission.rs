@@ -19,7 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "denies_with_the_errno_of_the_rule",
-        needs: Needs::Nothing,
+        needs: Needs::AnyKernel,
         on: NUMA,
         run: errno,
     },
@@ -31,25 +31,25 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "a_script_matches_by_its_own_path",
-        needs: Needs::Nothing,
+        needs: Needs::AnyKernel,
         on: NUMA,
         run: by_path,
     },
     Test {
         name: "a_rule_for_a_user_is_for_no_other",
-        needs: Needs::Nothing,
+        needs: Needs::AnyKernel,
         on: NUMA,
         run: user,
     },
     Test {
         name: "the_first_rule_wins",
-        needs: Needs::Nothing,
+        needs: Needs::AnyKernel,
         on: NUMA,
         run: first_rule,
     },
     Test {
         name: "an_action_log_only_logs",
-        needs: Needs::Nothing,
+        needs: Needs::AnyKernel,
         on: NUMA,
         run: log_only,
     },

@@ -21,7 +21,7 @@ use nix::sys::signal::Signal;
 
 use crate::gate::Gate;
 use crate::machine::{cpus, is_guest, node_cores, node_cpus, pin};
-use crate::schedulers::{Scheduler, Tracking, wait_until_none};
+use crate::schedulers::{Scheduler, Tracking, settle, wait_until_none};
 use crate::skel::bare::{BareSkel, BareSkelBuilder};
 use measurer::{BLOCK, Launch, Measurer};
 
@@ -169,8 +169,6 @@ fn all(bench: &mut Bench) -> Result<()> {
         ("exec/admitted-flat", Tracking::Flat),
     ] {
         let scheduler = Scheduler::load(tracking)?;
-        // Just after it attached, a scheduler's masks are not yet right.
-        std::thread::sleep(Duration::from_millis(500));
         bench.admitted(row, 10, tracking.source())?;
         drop(scheduler);
         wait_until_none()?;
@@ -308,6 +306,7 @@ impl Bench {
     /// An admitted launch under a policy of so many rules, judged by this source.
     fn admitted(&mut self, row: &'static str, rules: usize, source: &str) -> Result<()> {
         self.between(&policy("enforce", rules), |bench, gate| {
+            settle(gate)?;
             let cost = bench.judged(gate, ADMITTED, ("admitted", source))?;
             Ok(vec![(row, cost, Without::Exec(ADMITTED))])
         })
@@ -387,9 +386,12 @@ fn policy(mode: &str, rules: usize) -> String {
     let ours = [(ADMITTED.to_owned(), 1), (DENIED.to_owned(), 2)];
     let others = (ours.len()..rules).map(|i| (format!("/usr/bin/{i:05}-server"), 1));
     for (number, (exe, cores)) in others.chain(ours).enumerate() {
+        // All cores of a node: those are there only if the caller's own one counts.
+        let own_core = cores == 1;
         let _ = writeln!(
             text,
-            "[[rule]]\nname = \"rule-{number}\"\nexe = \"{exe}\"\ncores = {cores}"
+            "[[rule]]\nname = \"rule-{number}\"\nexe = \"{exe}\"\ncores = {cores}\n\
+             own_core = {own_core}"
         );
     }
     text

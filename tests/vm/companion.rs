@@ -297,14 +297,6 @@ fn machine_idle(cpus: &[u32]) -> Result<f64> {
     Ok(ticks as f64 / 100.0)
 }
 
-/// How long the load test runs: `COREGATE_SOAK` seconds.
-fn soak() -> Duration {
-    let seconds = std::env::var("COREGATE_SOAK")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    Duration::from_secs(seconds.unwrap_or(20))
-}
-
 /// How long a thread may be on no CPU when each CPU has about five busy ones: twice and more
 /// what was seen on an emulated machine that shares its host.
 const LONGEST_WAIT: Duration = Duration::from_secs(4);
@@ -326,7 +318,7 @@ fn no_starvation_under_load() -> Result<()> {
         .chain([Job::forking(), Job::forking(), Job::spawning()]);
     let crew = Crew::start(jobs)?;
     let movers = Crew::start((0..all.len()).map(|_| Job::busy()))?;
-    let end = Instant::now() + soak();
+    let end = Instant::now() + Duration::from_secs(crate::soak().unwrap_or(20));
     for turn in 0.. {
         movers.shuffle(&all, turn)?;
         std::thread::sleep(Duration::from_millis(20));

@@ -14,7 +14,7 @@ use crate::admission::gate_on_node_0;
 use crate::gate::{Gate, Verdict};
 use crate::launch::{program, starts};
 use crate::machine::{Core, Load, node_cores, pin};
-use crate::schedulers::{Ends, KernelLog, Scheduler, Tracking, state, wait_until_none};
+use crate::schedulers::{Ends, KernelLog, Scheduler, Tracking, settle, state, wait_until_none};
 use crate::skel::unguarded::UnguardedSkelBuilder;
 use crate::{COUNTED, NUMA, Needs, Test};
 
@@ -114,18 +114,25 @@ fn count_each(gate: &Gate, source: &str) -> Result<()> {
 
 fn counts() -> Result<()> {
     program(SERVER)?;
-    let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, "action = \"log\""))?;
+    let gate = gate_on_node_0(&Gate::policy(
+        "enforce",
+        SERVER,
+        "own_core = false\naction = \"log\"",
+    ))?;
     count_each(&gate, "runqueue")?;
     gate.stop()
 }
 
 fn counts_under_schedulers() -> Result<()> {
     program(SERVER)?;
-    let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, "action = \"log\""))?;
+    let gate = gate_on_node_0(&Gate::policy(
+        "enforce",
+        SERVER,
+        "own_core = false\naction = \"log\"",
+    ))?;
     for tracking in Tracking::ALL {
         let scheduler = Scheduler::load(tracking)?;
-        // Just after it attached, a scheduler's masks are not yet right.
-        std::thread::sleep(Duration::from_millis(500));
+        settle(&gate)?;
         count_each(&gate, tracking.source()).with_context(|| format!("under {tracking:?}"))?;
         let status = gate.status()?;
         let per_node = tracking == Tracking::PerNode;
@@ -145,7 +152,11 @@ fn counts_under_schedulers() -> Result<()> {
 
 fn affinity() -> Result<()> {
     program(SERVER)?;
-    let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, "action = \"log\""))?;
+    let gate = gate_on_node_0(&Gate::policy(
+        "enforce",
+        SERVER,
+        "own_core = false\naction = \"log\"",
+    ))?;
     let cores = node_cores(0)?;
     let (own, others) = cores.split_last().context("no cores")?;
     for allowed in 0..=others.len() {
@@ -188,7 +199,9 @@ fn swap_under_storm(swaps: usize) -> Result<Ends> {
         let swapped = (0..swaps).try_for_each(|swap| {
             let before = launches.load(Ordering::Relaxed);
             let scheduler = Scheduler::load(Tracking::ALL[swap % 3]);
-            std::thread::sleep(Duration::from_millis(100));
+            // Of each kind some stay long enough for their masks to be asked, some do not.
+            let stay = if swap % 9 < 3 { 900 } else { 100 };
+            std::thread::sleep(Duration::from_millis(stay));
             drop(scheduler);
             wait_until_none()?;
             ensure!(

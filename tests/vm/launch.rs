@@ -9,6 +9,8 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
+use nix::libc;
 
 /// What this program does instead of testing when it has this name.
 const PROBE: &str = "coregate-probe";
@@ -16,9 +18,88 @@ const PROBE: &str = "coregate-probe";
 /// The user that the tests launch programs as, when not as root.
 pub(crate) const USER: u32 = 1000;
 
-/// Runs as a probe, if this program was launched as one: it ends at once.
+/// What it is when it has one of these names: a program that
+/// sleeps until it is killed,
+pub(crate) const SLEEPER: &str = "coregate-sleeper";
+/// is busy until it is killed,
+pub(crate) const SPINNER: &str = "coregate-spinner";
+/// executes itself again, as a sleeper,
+pub(crate) const AGAIN: &str = "coregate-again";
+/// does so from a thread that is not its first,
+pub(crate) const THREAD_AGAIN: &str = "coregate-thread-again";
+/// ends its first thread while another one sleeps,
+pub(crate) const LEADERLESS: &str = "coregate-leaderless";
+/// has a child that is busy, and sleeps,
+pub(crate) const PARENT: &str = "coregate-parent";
+/// makes a process, or a thread, and sleeps if that worked; else it ends with the errno.
+pub(crate) const FORKER: &str = "coregate-forker";
+pub(crate) const THREADER: &str = "coregate-threader";
+
+/// Runs as what this program was launched as, if as one of these; or as a probe, which ends at
+/// once. A sleeper first writes its pid, 4 bytes, to the descriptor that its argument names.
 pub(crate) fn perform() -> Option<ExitCode> {
-    (std::env::args().next().as_deref() == Some(PROBE)).then_some(ExitCode::SUCCESS)
+    let mut words = std::env::args();
+    match words.next()?.as_str() {
+        PROBE => {}
+        SLEEPER => sleep(words.next()),
+        SPINNER => spin(),
+        AGAIN => again(),
+        THREAD_AGAIN => drop(std::thread::spawn(again).join()),
+        LEADERLESS => {
+            std::thread::spawn(|| sleep(None));
+            // SAFETY: ends this thread only, which owns nothing that another one uses.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+        }
+        PARENT => match fork() {
+            Ok(0) => spin(),
+            _ => sleep(None),
+        },
+        FORKER => match fork() {
+            Err(errno) => return Some(ExitCode::from(errno as u8)),
+            _ => sleep(None),
+        },
+        THREADER => match std::thread::Builder::new().spawn(|| sleep(None)) {
+            Err(error) => return Some(ExitCode::from(error.raw_os_error()? as u8)),
+            _ => sleep(None),
+        },
+        _ => return None,
+    }
+    Some(ExitCode::SUCCESS)
+}
+
+fn sleep(fd: Option<String>) {
+    if let Some(fd) = fd {
+        let pid = std::process::id().to_ne_bytes();
+        let _ = fs::write(format!("/proc/self/fd/{fd}"), pid);
+    }
+    loop {
+        nix::unistd::pause();
+    }
+}
+
+fn spin() {
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+fn again() {
+    if let Ok(path) = std::env::current_exe() {
+        let error = Command::new(path).arg0(SLEEPER).exec();
+        eprintln!("cannot execute again: {error}");
+    }
+}
+
+/// The child is ended with its parent.
+fn fork() -> std::result::Result<libc::pid_t, Errno> {
+    // SAFETY: this process has one thread; the call of the child takes no memory.
+    unsafe {
+        let pid = Errno::result(libc::fork())?;
+        if pid == 0 {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        }
+        Ok(pid)
+    }
 }
 
 /// A program at `path` that ends at once, with success.

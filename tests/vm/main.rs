@@ -4,6 +4,7 @@
 
 mod admission;
 mod bench;
+mod claims;
 mod companion;
 mod daemon;
 mod gate;
@@ -17,6 +18,7 @@ mod strangers;
 mod truth;
 
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -26,6 +28,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 enum Needs {
     /// Every kernel.
     Nothing,
+    /// Any kernel: what it tests does not hang on that, so the oldest and the newest will do.
+    AnyKernel,
     /// A kernel with sched_ext; Debian's have it from 6.16 on.
     SchedExt,
     /// A kernel with sched_ext that stands a CPU's coming and going under a scheduler: 6.16
@@ -36,9 +40,10 @@ enum Needs {
 }
 
 impl Needs {
-    fn met_by(self, series: (u32, u32)) -> bool {
+    fn met_by(self, series: (u32, u32), between: bool) -> bool {
         match self {
             Self::Nothing => true,
+            Self::AnyKernel => !between,
             Self::SchedExt => series >= (6, 16),
             Self::SchedExtHotplug => series >= (6, 17),
             Self::ExecveCheck => series >= (6, 14),
@@ -63,6 +68,7 @@ const COUNTED: &[&str] = &["numa", "one-node", "smt-off", "smt4"];
 fn tests() -> Vec<Test> {
     [
         admission::TESTS,
+        claims::TESTS,
         companion::TESTS,
         daemon::TESTS,
         idle::TESTS,
@@ -75,9 +81,29 @@ fn tests() -> Vec<Test> {
     .collect()
 }
 
-/// `--series MAJOR.MINOR --topology NAME`, then what libtest takes.
-fn arguments() -> Option<((u32, u32), String, Arguments)> {
+/// What this program is told besides what libtest takes.
+struct Place {
+    series: (u32, u32),
+    topology: String,
+    /// The kernel is neither the oldest nor the newest.
+    between: bool,
+}
+
+/// What was asked for with `--soak`: seconds, or rounds.
+static SOAK: OnceLock<u64> = OnceLock::new();
+
+/// How long or how often a test runs that can soak, if that was asked for.
+fn soak() -> Option<u64> {
+    SOAK.get().copied()
+}
+
+/// `--series MAJOR.MINOR --topology NAME [--between] [--soak N]`, then what libtest takes.
+fn arguments() -> Option<(Place, Arguments)> {
     let mut words: Vec<String> = std::env::args().collect();
+    let between = words.iter().position(|word| word == "--between");
+    if let Some(at) = between {
+        words.remove(at);
+    }
     let mut take = |flag: &str| {
         let at = words.iter().position(|word| word == flag)?;
         words.remove(at);
@@ -85,9 +111,17 @@ fn arguments() -> Option<((u32, u32), String, Arguments)> {
     };
     let series = take("--series")?;
     let topology = take("--topology")?;
+    if let Some(soak) = take("--soak") {
+        let _ = SOAK.set(soak.parse().ok()?);
+    }
     let (major, minor) = series.split_once('.')?;
     let series = (major.parse().ok()?, minor.parse().ok()?);
-    Some((series, topology, Arguments::from_iter(words)))
+    let place = Place {
+        series,
+        topology,
+        between: between.is_some(),
+    };
+    Some((place, Arguments::from_iter(words)))
 }
 
 /// Runs one test on all CPUs, wherever the one before it left this thread.
@@ -101,8 +135,22 @@ fn main() -> ExitCode {
     if let Some(code) = launch::perform().or_else(bench::perform) {
         return code;
     }
-    let Some((series, topology, mut arguments)) = arguments() else {
-        eprintln!("usage: coregate-vm --series MAJOR.MINOR --topology NAME [--list] [FILTER]");
+    if let [_, word, count, path] = &std::env::args().collect::<Vec<_>>()[..]
+        && word == claims::contenders::WORD
+    {
+        return match claims::contenders::serve(count, path) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("coregate-vm: {error:?}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let Some((place, mut arguments)) = arguments() else {
+        eprintln!(
+            "usage: coregate-vm --series MAJOR.MINOR --topology NAME [--between] [--soak N] \
+             [--list] [FILTER]"
+        );
         return ExitCode::from(2);
     };
     if !arguments.list && !machine::is_guest() {
@@ -112,7 +160,10 @@ fn main() -> ExitCode {
     arguments.test_threads = Some(1);
     let trials = tests()
         .into_iter()
-        .filter(|test| test.needs.met_by(series) && test.on.contains(&topology.as_str()))
+        .filter(|test| {
+            test.needs.met_by(place.series, place.between)
+                && test.on.contains(&place.topology.as_str())
+        })
         .map(|test| {
             Trial::test(test.name, move || {
                 alone(test.run).map_err(|error| Failed::from(format!("{error:?}")))

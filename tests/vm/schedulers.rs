@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapMut};
 
+use crate::gate::Gate;
 use crate::machine::wait_for;
 use crate::skel::schedulers::SchedulersSkelBuilder;
 
@@ -67,6 +68,16 @@ impl Drop for Scheduler {
             eprintln!("cannot detach the scheduler: {error}");
         }
     }
+}
+
+/// How long a mask is not believed after its scheduler was first seen, and some more.
+const SETTLED: Duration = Duration::from_millis(600);
+
+/// Waits until the gate believes the masks of the scheduler that was just loaded.
+pub(crate) fn settle(gate: &Gate) -> Result<()> {
+    gate.status()?;
+    std::thread::sleep(SETTLED);
+    Ok(())
 }
 
 /// `enabled`, `disabled` or a state between.

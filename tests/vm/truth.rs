@@ -11,7 +11,7 @@ use crate::gate::{Gate, Verdict};
 use crate::launch::{command, launch, program};
 use crate::machine::{Core, Load, cores, pin};
 use crate::oracle::{Oracle, Truth};
-use crate::schedulers::{Scheduler, Tracking, state};
+use crate::schedulers::{Scheduler, Tracking, settle, state};
 use crate::{NUMA, Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -36,6 +36,8 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 const SERVER: &str = "/opt/server";
+/// By each idle source.
+const LAUNCHES: usize = 250;
 
 /// How launches compared with the oracle.
 #[derive(Debug, Default)]
@@ -97,7 +99,7 @@ fn agree(truth: &Truth, verdict: &Verdict) -> Result<bool> {
 
 /// With sched_ext, most of the thousand launches are under its schedulers.
 fn scan() -> Result<()> {
-    let launches = if state().is_empty() { 1000 } else { 250 };
+    let launches = if state().is_empty() { 1000 } else { LAUNCHES };
     compare(launches, "runqueue")
 }
 
@@ -108,9 +110,7 @@ fn scan_briefly() -> Result<()> {
 fn each_source() -> Result<()> {
     for tracking in Tracking::ALL {
         let scheduler = Scheduler::load(tracking)?;
-        // Just after it attached, a scheduler's masks are not yet right.
-        std::thread::sleep(Duration::from_millis(500));
-        compare(350, tracking.source()).with_context(|| format!("under {tracking:?}"))?;
+        compare(LAUNCHES, tracking.source()).with_context(|| format!("under {tracking:?}"))?;
         ensure!(state() == "enabled", "{tracking:?} was ejected");
         drop(scheduler);
     }
@@ -122,7 +122,9 @@ fn compare(launches: usize, source: &str) -> Result<()> {
     program(SERVER)?;
     let mut storage = MaybeUninit::uninit();
     let mut oracle = Oracle::start(&mut storage)?;
-    let gate = Gate::start(&Gate::policy("enforce", SERVER, ""))?;
+    // The oracle counts idle cores only.
+    let gate = Gate::start(&Gate::policy("enforce", SERVER, "own_core = false"))?;
+    settle(&gate)?;
     let all = cores()?;
     let mut comparison = Comparison::default();
     let mut load = None;

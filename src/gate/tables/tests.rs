@@ -46,23 +46,21 @@ fn the_first_rule_for_an_exe_and_a_user_stands() {
     let exe = |path: &str| {
         tables
             .exes
-            .iter()
-            .find(|(key, _)| abi::text(&key.path) == path)
-            .map(|(_, number)| *number)
+            .values()
+            .find(|exe| abi::text(&exe.path) == path)
+            .unwrap()
     };
-    let first = |exe, uid| {
-        tables
-            .launches
-            .iter()
-            .find(|(key, _)| (key.exe, key.uid) == (exe, uid))
-            .map(|(_, number)| *number)
-    };
-    let any = abi::limits::ANY_UID.0;
-    let (x, y) = (exe("/bin/x").unwrap(), exe("/bin/y").unwrap());
-    assert_eq!(first(x, 5), Some(0));
-    assert_eq!(first(x, any), Some(1));
-    assert_eq!(first(y, any), Some(3));
-    assert_eq!((tables.exes.len(), tables.launches.len()), (2, 3));
+    let (x, y) = (exe("/bin/x"), exe("/bin/y"));
+    assert_eq!(x.any, [1, NO_RULE, NO_RULE]);
+    assert_eq!(y.any, [3, NO_RULE, NO_RULE]);
+    assert_eq!((x.users, y.users), (1, 0));
+    let users: Vec<_> = tables
+        .launches
+        .iter()
+        .map(|(key, number)| (key.exe, key.hook, key.uid, *number))
+        .collect();
+    assert_eq!(users, [(x.number, abi::hook::HOOK_EXEC, 5, 0)]);
+    assert_eq!(tables.watched, 1 << abi::hook::HOOK_EXEC.0);
     assert_eq!(tables.rules.len(), 5);
     assert!(
         tables.rules.iter().all(|rule| rule.denial == -16),
@@ -70,6 +68,62 @@ fn the_first_rule_for_an_exe_and_a_user_stands() {
         tables.rules
     );
     assert_eq!(tables.settings.generation, 7);
+}
+
+#[test]
+fn each_hook_has_its_own_first_rule() {
+    let on = |name: &str, on: &[Hook]| Rule {
+        on: on.into(),
+        ..rule(name, "/bin/x", None)
+    };
+    let tables = tables(vec![
+        on("a", &[Hook::Thread]),
+        on("b", &[Hook::Fork, Hook::Thread]),
+    ]);
+    let any: Vec<_> = tables.exes.values().map(|exe| exe.any).collect();
+    assert_eq!(any, [[NO_RULE, 1, 0]]);
+    assert_eq!(tables.watched, 0b110);
+}
+
+#[test]
+fn a_rule_says_where_and_how_long_it_holds() {
+    let tables = tables(vec![
+        Rule {
+            scope: Scope::Nodes(vec![0, 3, 63, 64]),
+            hold: Hold::Settle(std::time::Duration::from_millis(250)),
+            own_core: Some(true),
+            ..rule("a", "/bin/x", None)
+        },
+        Rule {
+            scope: Scope::Any,
+            hold: Hold::None,
+            ..rule("b", "/bin/y", None)
+        },
+    ]);
+    let [a, b] = &tables.rules[..] else { panic!() };
+    assert_eq!(a.scope, abi::scope::SCOPE_SPREAD);
+    assert_eq!(a.nodes, 1 << 63 | 0b1001);
+    assert_eq!((a.hold, a.settle_ns), (abi::hold::HOLD_SETTLE, 250_000_000));
+    assert_eq!((a.own_core, b.own_core), (0b111, 0b001));
+    assert_eq!((b.scope, b.nodes), (abi::scope::SCOPE_ANY, u64::MAX));
+    assert_eq!(b.hold, abi::hold::HOLD_NONE);
+}
+
+#[test]
+fn paths_have_different_hashes() {
+    let exe = |path: &str| new_exe(path, 0);
+    let (a, b) = (exe("/bin/x"), exe("/bin/y"));
+    let (_, map) = by_hash(&[a, b]);
+    assert_eq!(map.len(), 2);
+    for place in 0..EXE_MAX {
+        let mut other = a;
+        other.path[place] ^= 0x80;
+        assert_ne!(
+            path_hash(&other.path, 0),
+            path_hash(&a.path, 0),
+            "byte {place}"
+        );
+    }
 }
 
 #[test]
@@ -122,6 +176,7 @@ fn nodes_stand_at_their_numbers_and_cores_one_node_after_the_other() {
         .map(|node| (node.first_core, node.nr_cores))
         .collect();
     assert_eq!(nodes, [(0, 2), (0, 0), (0, 0), (2, 1)]);
+    assert_eq!(tables.core_of, [1, 2, 3, 0, 1, 0, 3, 0]);
     assert_eq!(tables.cores.len(), 3);
     assert_eq!(tables.cores[0].cpu[..2], [0, 4]);
     assert_eq!(tables.cores[1].nr_cpus, 1);

@@ -17,9 +17,10 @@ use crate::guest::Topology;
 use crate::{build, kernels, setup};
 use report::Report;
 
-/// The topologies that a test run covers on the oldest and the newest kernel.
+/// The topologies that a test run covers on the oldest and the newest kernel. On those between,
+/// only what differs by kernel is tested.
 const TOPOLOGIES: &[&str] = &["numa", "one-node", "smt-off", "smt4"];
-/// The one that it covers on the kernels between: what differs by kernel does not by topology.
+/// The one that it covers on each kernel.
 const TOPOLOGY: &str = "numa";
 
 /// Arguments of `cargo xtask test`.
@@ -32,9 +33,9 @@ pub(crate) struct Args {
     /// oldest and the newest kernel, numa on those between]
     #[arg(long = "topology", value_name = "TOPOLOGY")]
     topologies: Vec<Topology>,
-    /// How long or how often soak tests run; passed on to the test program
-    #[arg(long, value_name = "DURATION|N")]
-    soak: Option<String>,
+    /// Seconds, or rounds, of the tests that can run longer than they do by default
+    #[arg(long, value_name = "N")]
+    soak: Option<u64>,
     /// How many guests run at the same time
     #[arg(long, default_value_t = 2)]
     jobs: usize,
@@ -57,16 +58,21 @@ impl Args {
         self.kernels.clone()
     }
 
+    /// Whether one of the series is neither the oldest nor the newest.
+    fn is_between(&self, series: &str) -> bool {
+        let all = self.series();
+        ![all.first(), all.last()].contains(&Some(&series.to_owned()))
+    }
+
     /// The topologies for one of the series.
     fn topologies(&self, series: &str) -> Vec<Topology> {
         if !self.topologies.is_empty() {
             return self.topologies.clone();
         }
-        let all = self.series();
-        let outer = [all.first(), all.last()].contains(&Some(&series.to_owned()));
+        let between = self.is_between(series);
         TOPOLOGIES
             .iter()
-            .filter(|&&name| outer || name == TOPOLOGY)
+            .filter(|&&name| !between || name == TOPOLOGY)
             .filter_map(|name| name.parse().ok())
             .collect()
     }

@@ -27,6 +27,8 @@ use crate::{build, command, kernels, userland};
 pub(super) struct Batch {
     kernel: Kernel,
     topology: Topology,
+    /// The arguments of the test program.
+    words: Vec<String>,
     names: Vec<String>,
 }
 
@@ -53,13 +55,14 @@ pub(super) fn plan(args: &Args) -> Result<Vec<Batch>> {
         let kernel = kernels::get(&cache, &series)?;
         for topology in args.topologies(&series) {
             let program = build::program("coregate-vm");
-            let words = words(args, &kernel, &topology);
-            let text = command::output(Command::new(program).args(words).arg("--list"))?;
+            let words = words(args, &series, &kernel, &topology);
+            let text = command::output(Command::new(program).args(&words).arg("--list"))?;
             let names = libtest::listed(&text);
             if !names.is_empty() {
                 batches.push(Batch {
                     kernel: kernel.clone(),
                     topology,
+                    words,
                     names,
                 });
             }
@@ -120,9 +123,8 @@ impl Tools {
     }
 }
 
-fn image(busybox: &Path, args: &Args, batch: &Batch) -> Result<Image> {
-    let words = words(args, &batch.kernel, &batch.topology);
-    let script = format!("exec /bin/coregate-vm {}", quoted(&words));
+fn image(busybox: &Path, batch: &Batch) -> Result<Image> {
+    let script = format!("exec /bin/coregate-vm {}", quoted(&batch.words));
     let mut image = Image::new(busybox, &script);
     for program in build::PROGRAMS {
         image.program(&format!("bin/{program}"), &build::program(program))?;
@@ -133,7 +135,7 @@ fn image(busybox: &Path, args: &Args, batch: &Batch) -> Result<Image> {
 /// Boots one guest, reports its tests as they end, and then those that failed
 /// or never reported.
 fn boot(report: &Report, args: &Args, tools: &Tools, batch: &Batch) -> Result<()> {
-    let image = image(&tools.busybox, args, batch)?;
+    let image = image(&tools.busybox, batch)?;
     let guest = Guest {
         qemu: tools.qemu.clone(),
         kernel: batch.kernel.clone(),
@@ -240,15 +242,18 @@ fn limits(args: &Args) -> Limits {
 }
 
 /// The arguments of the test program, here and in the guest.
-fn words(args: &Args, kernel: &Kernel, topology: &Topology) -> Vec<String> {
+fn words(args: &Args, series: &str, kernel: &Kernel, topology: &Topology) -> Vec<String> {
     let mut words = vec![
         "--series".to_owned(),
         kernel.series.clone(),
         "--topology".to_owned(),
         topology.name().to_owned(),
     ];
-    if let Some(soak) = &args.soak {
-        words.extend(["--soak".to_owned(), soak.clone()]);
+    if args.is_between(series) {
+        words.push("--between".to_owned());
+    }
+    if let Some(soak) = args.soak {
+        words.extend(["--soak".to_owned(), soak.to_string()]);
     }
     words.extend(args.filter.clone());
     words

@@ -1,0 +1,429 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Claims: the cores that admitted launches hold until they are gone. All of it happens in the
+ * kernel; the daemon is not needed for any of it.
+ *
+ * One ledger says how many cores of each node are held. Each change of it advances its ticket.
+ * A launch reads the ticket, then looks at the cores without a lock, and then takes its claim
+ * under the lock, but only if the ticket is still the one that it read: so what it saw and what
+ * is held belong together, and of two launches that see the same free core one has to look
+ * again. A launch that is denied never held anything, so it stood in nobody's way.
+ */
+#ifndef COREGATE_CLAIMS_H
+#define COREGATE_CLAIMS_H
+
+#include "abi.h"
+#include "counts.bpf.h"
+#include "kernel.h"
+
+/* How many cores on which nodes. */
+struct parts {
+	__u32 nr;
+	struct {
+		__u16 node;
+		__u16 cores;
+	} part[PARTS_MAX];
+};
+
+/* What a program holds, and by which rule. */
+struct holding {
+	struct parts parts;
+	__u32 rule;
+	/* Whether it holds them at all; else it is only looked for them. */
+	__u32 holds;
+	/* How long, in ns; 0: until it is gone. */
+	__u64 settle_ns;
+};
+
+struct claim {
+	/* The ticket that it was taken with; 0 in a free slot. */
+	__u64 id;
+	/* The end of its time, in ns of CLOCK_MONOTONIC; 0: it has none. */
+	__u64 until;
+	/* Of the program that runs, and of the one that is being executed. */
+	struct holding now;
+	struct holding then;
+	/* By node: what the ledger counts for this claim, so the larger of both. */
+	__u16 held[NODES_MAX];
+	/* Free slots are chained: the next one plus 1. */
+	__u32 next;
+	__u32 pad;
+	struct bpf_timer timer;
+};
+
+/* As many as there are cores: each claim holds one at least. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct claim);
+} claims SEC(".maps");
+
+/* Apart from what it protects: that is also read by a program that may sleep, and so may not lock. */
+struct lock {
+	struct bpf_spin_lock lock;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct lock);
+} locks SEC(".maps");
+
+struct ledger {
+	/* The first free slot plus 1, and how many slots were ever used. */
+	__u32 free;
+	__u32 used;
+	__u32 live;
+	__u32 pad;
+	__u64 ticket;
+	__u32 held[NODES_MAX];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct ledger);
+} ledgers SEC(".maps");
+
+/* A launch that wants cores, and the claim that its process has already, if it has one. */
+struct taker {
+	struct holding wants;
+	__u64 ticket;
+	/* 0: none yet. */
+	__u64 id;
+	__u32 slot;
+	/* The launch is an exec: the claim depends on how that ends. */
+	__u32 exec;
+};
+
+/* How a node stands, for a launch. */
+struct tally {
+	/* Free cores that it may use, and all of them. */
+	__u32 free;
+	__u32 total;
+	/* Cores that claims hold but its own, and those that their holders have whole now. */
+	__u32 held;
+	__u32 met;
+	enum source source;
+	__u32 pad;
+};
+
+/*
+ * A launch under judgement. It is kept with its task, as no other launch of that task can come in
+ * between, and not on the stack, where the verifier would follow each count that there can be.
+ */
+struct need {
+	struct taker taker;
+	struct tally tally;
+	/* A bit for each node where the cores may lie. */
+	__u64 nodes;
+	__u32 cores;
+	enum scope scope;
+	enum verdict verdict;
+	/* The CPU whose core is free for the launch if nobody else is there; or NO_CPU. */
+	__u32 own_cpu;
+	/* Its affinity does not matter. */
+	__u32 anybody;
+	/* Cores that are still to be found. */
+	__u32 missing;
+	/* What the event says: of all nodes of a spread, else of the one that has most. */
+	__u32 home;
+	__u32 node;
+	__u32 free;
+	__u32 unmet;
+	enum source source;
+	/* Some node was looked at. */
+	__u32 seen;
+	/* The node that the launch comes from cannot be known. */
+	__u32 unknown;
+};
+
+#define NO_CPU 0xffffffff
+
+/* A task's part in claims; an id that is not the slot's any more is of a claim that ended. */
+struct holder {
+	/* The claim that its running counts for. */
+	__u64 id;
+	/* The claim of the exec that it is in. */
+	__u64 exec_id;
+	__u32 slot;
+	__u32 exec_slot;
+	/* Whether the claim goes with its process, or with the task; neither: with its parent's. */
+	__u32 process;
+	__u32 thread;
+	struct need need;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct holder);
+} holders SEC(".maps");
+
+static __always_inline struct ledger *the_ledger(void)
+{
+	__u32 key = 0;
+
+	return bpf_map_lookup_elem(&ledgers, &key);
+}
+
+static __always_inline struct bpf_spin_lock *the_lock(void)
+{
+	__u32 key = 0;
+	struct lock *lock = bpf_map_lookup_elem(&locks, &key);
+
+	return lock ? &lock->lock : NULL;
+}
+
+/* What a task has to do with claims; NULL: nothing. */
+static __always_inline struct holder *holder_of(struct task_struct *task)
+{
+	return bpf_task_storage_get(&holders, task, NULL, 0);
+}
+
+/* The same, made if there is none; NULL: no memory. */
+static __always_inline struct holder *note_of(struct task_struct *task)
+{
+	struct holder *h =
+		bpf_task_storage_get(&holders, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!h)
+		__sync_fetch_and_add(&failures.holders_lost, 1);
+	return h;
+}
+
+/* A claim that is still the one of this id, else NULL. */
+static __always_inline struct claim *claim_at(__u32 slot, __u64 id)
+{
+	struct claim *c = id ? bpf_map_lookup_elem(&claims, &slot) : NULL;
+
+	return c && c->id == id ? c : NULL;
+}
+
+/* A node's place in an array; the compiler may not know what the verifier must see. */
+static __always_inline __u32 place(__u32 node)
+{
+	barrier_var(node);
+	return node & (NODES_MAX - 1);
+}
+
+/*
+ * What follows, up to take(), is called under the lock.
+ */
+
+/* Sets what the ledger counts for a claim on one node. */
+static __always_inline void hold(struct ledger *l, struct claim *c, __u32 node, __u16 cores)
+{
+	node = place(node);
+	l->held[node] += cores - c->held[node];
+	c->held[node] = cores;
+}
+
+static __always_inline void hold_none(struct ledger *l, struct claim *c, const struct parts *parts)
+{
+	for (__u32 i = 0; i < PARTS_MAX && i < parts->nr; i++)
+		hold(l, c, parts->part[i].node, 0);
+}
+
+static __always_inline void hold_all(struct ledger *l, struct claim *c, const struct parts *parts)
+{
+	for (__u32 i = 0; i < PARTS_MAX && i < parts->nr; i++)
+		if (parts->part[i].cores > c->held[place(parts->part[i].node)])
+			hold(l, c, parts->part[i].node, parts->part[i].cores);
+}
+
+static __always_inline void drop(struct ledger *l, struct claim *c, __u32 slot)
+{
+	hold_none(l, c, &c->now.parts);
+	hold_none(l, c, &c->then.parts);
+	c->now.parts.nr = 0;
+	c->then.parts.nr = 0;
+	c->id = 0;
+	c->until = 0;
+	c->next = l->free;
+	l->free = slot + 1;
+	l->live--;
+	l->ticket++;
+}
+
+enum taken {
+	TAKEN,
+	/* The ledger has changed since the ticket was read. */
+	TAKEN_LATE,
+	/* All slots are in use. */
+	TAKEN_FULL,
+};
+
+/* Takes a claim, or makes more of the one there is: for all parts at once. */
+static __always_inline enum taken take(struct ledger *l, struct taker *t)
+{
+	__u32 slot = t->id ? t->slot : l->free ? l->free - 1 : l->used;
+	struct claim *c = bpf_map_lookup_elem(&claims, &slot);
+	struct bpf_spin_lock *lock = the_lock();
+	bool late;
+
+	if (!c || !lock)
+		return TAKEN_FULL;
+	bpf_spin_lock(lock);
+	late = l->ticket != t->ticket;
+	if (!late) {
+		l->ticket++;
+		if (!t->id) {
+			if (l->free)
+				l->free = c->next;
+			else
+				l->used++;
+			l->live++;
+			c->id = l->ticket;
+			t->id = l->ticket;
+			t->slot = slot;
+		}
+		hold_all(l, c, &t->wants.parts);
+		if (t->exec)
+			c->then = t->wants;
+		else
+			c->now = t->wants;
+	}
+	bpf_spin_unlock(lock);
+	if (late)
+		return TAKEN_LATE;
+	return TAKEN;
+}
+
+/* Ends the claim in a slot, if it is still this one. */
+static __noinline int release(__u32 slot, __u64 id)
+{
+	struct claim *c = claim_at(slot, id);
+	struct bpf_spin_lock *lock = the_lock();
+	struct ledger *l = the_ledger();
+	bool ended = false;
+	__u32 rule;
+
+	if (!c || !l || !lock)
+		return 0;
+	bpf_spin_lock(lock);
+	/* Nobody is counted before its exec is done. */
+	rule = c->now.parts.nr ? c->now.rule : NO_RULE;
+	if (c->id == id) {
+		drop(l, c, slot);
+		ended = true;
+	}
+	bpf_spin_unlock(lock);
+	if (ended && rule != NO_RULE)
+		count_claim(rule, -1);
+	return 0;
+}
+
+/* A claim's time is over, unless its slot has another one by now. */
+static int on_timer(void *map, __u32 *slot, struct claim *c)
+{
+	__u64 id = c->id, until = c->until;
+
+	if (until && bpf_ktime_get_ns() >= until)
+		release(*slot, id);
+	return 0;
+}
+
+/* A claim is its program's from now on. */
+static __always_inline void begin(struct claim *c)
+{
+	__u64 ns = c->now.settle_ns;
+
+	count_claim(c->now.rule, 1);
+	if (!ns)
+		return;
+	c->until = bpf_ktime_get_ns() + ns;
+	bpf_timer_init(&c->timer, &claims, CLOCK_MONOTONIC);
+	bpf_timer_set_callback(&c->timer, on_timer);
+	if (bpf_timer_start(&c->timer, ns, 0))
+		__sync_fetch_and_add(&failures.timers_lost, 1);
+}
+
+static __always_inline void begin_at(__u32 slot, __u64 id)
+{
+	struct claim *c = claim_at(slot, id);
+
+	if (c)
+		begin(c);
+}
+
+/*
+ * The exec that a task was in has ended: if it is done, the claim is the new program's, else
+ * what it was before.
+ */
+static __always_inline void end_exec(struct holder *h, bool done)
+{
+	__u32 slot = h->exec_slot;
+	struct claim *c = claim_at(slot, h->exec_id);
+	struct bpf_spin_lock *lock = the_lock();
+	struct ledger *l = the_ledger();
+	__u64 id = h->exec_id;
+	__u32 before = NO_RULE;
+	bool begins = false;
+
+	h->exec_id = 0;
+	if (!c || !l || !lock)
+		return;
+	bpf_spin_lock(lock);
+	if (c->id == id) {
+		hold_none(l, c, &c->now.parts);
+		hold_none(l, c, &c->then.parts);
+		if (done) {
+			before = c->now.parts.nr ? c->now.rule : NO_RULE;
+			c->now = c->then;
+			c->until = 0;
+		}
+		c->then.parts.nr = 0;
+		hold_all(l, c, &c->now.parts);
+		begins = done && c->now.parts.nr;
+		if (c->now.parts.nr)
+			l->ticket++;
+		else
+			drop(l, c, slot);
+	}
+	bpf_spin_unlock(lock);
+	if (before != NO_RULE)
+		count_claim(before, -1);
+	if (!begins)
+		return;
+	h->id = id;
+	h->slot = slot;
+	h->process = true;
+	h->thread = false;
+	begin(c);
+}
+
+/* A task is gone: its own claim is too, its process's with the last one, and the exec's. */
+static __always_inline void end_task(struct task_struct *task)
+{
+	struct holder *h = holder_of(task);
+
+	if (!h)
+		return;
+	if (h->exec_id)
+		end_exec(h, false);
+	if (h->thread || (h->process && !task->signal->live.counter))
+		release(h->slot, h->id);
+}
+
+/* A task's child runs for the same claim, and has it too if it is of the same process. */
+static __always_inline void inherit(struct task_struct *parent, struct task_struct *child,
+				    bool same_process)
+{
+	struct holder *h = holder_of(parent), *heir;
+
+	if (!h || !claim_at(h->slot, h->id))
+		return;
+	heir = note_of(child);
+	if (!heir)
+		return;
+	heir->id = h->id;
+	heir->slot = h->slot;
+	heir->process = h->process && same_process;
+}
+
+#endif

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * From a rule's need to a verdict: which cores of its scope are free and owed to nobody, and
+ * the claim on them.
+ */
+#ifndef COREGATE_NEED_H
+#define COREGATE_NEED_H
+
+#include "abi.h"
+#include "claims.bpf.h"
+#include "idle.bpf.h"
+#include "kernel.h"
+
+/* Node numbers of this machine are below it. */
+const volatile __u32 nr_nodes = 1;
+
+/* How often a launch looks again when others change the claims meanwhile. */
+#define ATTEMPTS 64
+
+static __always_inline __u64 ticket_of(const struct ledger *l)
+{
+	return *(const volatile __u64 *)&l->ticket;
+}
+
+/* Takes so many cores of a node into what the launch wants. */
+static __always_inline void want(struct need *n, __u32 node, __u32 cores)
+{
+	struct parts *parts = &n->taker.wants.parts;
+	__u32 i = parts->nr;
+
+	if (i >= PARTS_MAX)
+		return;
+	parts->part[i].node = node;
+	parts->part[i].cores = cores;
+	parts->nr = i + 1;
+	n->missing -= cores;
+}
+
+/* Looks for cores on one node; whether to go on to the next one. */
+static __always_inline enum look weigh(struct need *n, __u32 node)
+{
+	enum look look = look_at(n, node);
+	const struct tally *t = &n->tally;
+	__u32 unmet, spare, cores;
+
+	if (look != LOOKED) {
+		if (look == LOOKED_UNKNOWN && node == n->home)
+			n->unknown = true;
+		return look;
+	}
+	unmet = t->held > t->met ? t->held - t->met : 0;
+	spare = t->total > unmet ? t->total - unmet : 0;
+	cores = spare < t->free ? spare : t->free;
+	n->source = t->source;
+	if (n->scope == SCOPE_SPREAD) {
+		n->free += t->free;
+		n->unmet += unmet;
+	} else if (!n->seen || t->free + n->unmet > n->free + unmet) {
+		n->free = t->free;
+		n->unmet = unmet;
+		n->node = node;
+	}
+	n->seen = true;
+	if (cores >= n->missing)
+		want(n, node, n->missing);
+	else if (cores && n->scope == SCOPE_SPREAD)
+		want(n, node, cores);
+	return LOOKED;
+}
+
+struct search {
+	struct need *need;
+	bool disturbed;
+};
+
+/* The caller's node comes first. */
+static long weigh_next(__u32 i, struct search *s)
+{
+	struct need *n = s->need;
+	__u32 node = n->home + i;
+
+	if (node >= nr_nodes)
+		node -= nr_nodes;
+	if (node >= NODES_MAX || !(n->nodes >> node & 1))
+		return 0;
+	s->disturbed = weigh(n, node) == LOOKED_DISTURBED;
+	return s->disturbed || !n->missing;
+}
+
+/* Looks, and takes; whether that is settled. */
+static long attempt(__u32 i, struct search *s)
+{
+	struct need *n = s->need;
+	struct ledger *l = the_ledger();
+	bool holds;
+
+	if (!l)
+		return 1;
+	n->taker.ticket = ticket_of(l);
+	n->taker.wants.parts.nr = 0;
+	n->missing = n->cores;
+	n->node = n->home;
+	n->free = 0;
+	n->unmet = 0;
+	n->unknown = false;
+	n->seen = false;
+
+	s->disturbed = false;
+	if (n->scope == SCOPE_NODE)
+		s->disturbed = weigh(n, n->home) == LOOKED_DISTURBED;
+	else
+		bpf_loop(nr_nodes, weigh_next, s, 0);
+
+	if (s->disturbed)
+		return 0;
+	if (n->missing && n->unknown)
+		return 1;
+	holds = n->taker.wants.holds;
+	if (n->missing || (!holds && !n->taker.id)) {
+		if (n->taker.ticket != ticket_of(l))
+			return 0;
+		n->verdict = n->missing ? VERDICT_DENY : VERDICT_ADMIT;
+		return 1;
+	}
+	if (!holds)
+		n->taker.wants.parts.nr = 0;
+	switch (take(l, &n->taker)) {
+	case TAKEN:
+		n->verdict = VERDICT_ADMIT;
+		return 1;
+	case TAKEN_FULL:
+		__sync_fetch_and_add(&failures.claims_full, 1);
+		return 1;
+	default:
+		return 0;
+	}
+}
+
+/* Comes to a verdict, and takes the claim of an admitted launch; its id is in the taker. */
+static __always_inline void meet(struct need *n)
+{
+	struct search s = { .need = n };
+
+	n->verdict = VERDICT_UNKNOWN;
+	if (bpf_loop(ATTEMPTS, attempt, &s, 0) >= ATTEMPTS)
+		__sync_fetch_and_add(&failures.claims_contended, 1);
+}
+
+#endif
