@@ -3,6 +3,7 @@
 //! counts them. docs/performance.md says how.
 
 mod measurer;
+mod peers;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -58,8 +59,9 @@ pub(crate) fn perform() -> Option<ExitCode> {
             return Some(ExitCode::from(2));
         }
         [measurer::WORD, cpu] => measurer::serve(cpu),
-        [WORD, "all"] => run(all),
-        [WORD, "matched"] => run(matched),
+        [WORD, "all"] => run(|bench| bench.rounds(ROUNDS, all)),
+        [WORD, "matched"] => run(|bench| bench.rounds(ROUNDS, matched)),
+        [WORD, "peers"] => run(peers::all),
         _ => return None,
     };
     Some(match done {
@@ -110,9 +112,9 @@ impl Baseline {
 /// A block under the gate: its row, what it cost, what it is compared with.
 type Block = (&'static str, f64, Without);
 
-/// Sets up, measures, and prints a line for each row: its name, the mean of its rounds,
+/// Sets up, measures, and prints a line for each row: its name, the median of its rounds,
 /// and how far they lie apart.
-fn run(measure: fn(&mut Bench) -> Result<()>) -> Result<()> {
+fn run(measure: impl FnOnce(&mut Bench) -> Result<()>) -> Result<()> {
     for path in FILES {
         // Not a line that begins with "#!", and printable, so that no module is asked for.
         fs::create_dir_all(std::path::Path::new(path).parent().context("no folder")?)?;
@@ -138,15 +140,13 @@ fn run(measure: fn(&mut Bench) -> Result<()>) -> Result<()> {
     bench.measurer.allow(&cpus()?)?;
     bench.bare()?;
     bench.found.clear();
-    for round in 1..=ROUNDS {
-        println!("round {round} of {ROUNDS}");
-        measure(&mut bench)?;
-    }
+    measure(&mut bench)?;
     for (row, mut values) in bench.found {
         values.sort_unstable_by(f64::total_cmp);
         let spread = values[values.len() - 1] - values[0];
-        let mean = values.iter().sum::<f64>() / values.len() as f64;
-        println!("row {row} {mean:.0} {spread:.0}");
+        let half = values.len() / 2;
+        let median = f64::midpoint(values[half], values[values.len() - 1 - half]);
+        println!("row {row} {median:.0} {spread:.0}");
     }
     Ok(())
 }
@@ -184,6 +184,14 @@ fn matched(bench: &mut Bench) -> Result<()> {
 }
 
 impl Bench {
+    fn rounds(&mut self, rounds: usize, measure: impl Fn(&mut Self) -> Result<()>) -> Result<()> {
+        for round in 1..=rounds {
+            println!("round {round} of {rounds}");
+            measure(self)?;
+        }
+        Ok(())
+    }
+
     fn note(&mut self, row: &'static str, instructions: f64) {
         println!("{row}: {instructions:.0}");
         self.found.entry(row).or_default().push(instructions);
@@ -282,12 +290,18 @@ impl Bench {
         })
     }
 
-    /// All that is compared under one policy, without a scheduler.
-    fn enforcing(&mut self, gate: &Gate) -> Result<Vec<Block>> {
+    /// What the gate, which runs, adds to an exec that no rule matches.
+    fn unmatched(&mut self) -> Result<()> {
         let bare = self.found["fork/bare"].last().copied();
         let bare = bare.context("the bare program was not measured")?;
         let inside = self.inside("on_exec")?;
         self.note("exec/unmatched", bare + inside - self.inside_bare);
+        Ok(())
+    }
+
+    /// All that is compared under one policy, without a scheduler.
+    fn enforcing(&mut self, gate: &Gate) -> Result<Vec<Block>> {
+        self.unmatched()?;
         let namesake = self.exec(NAMESAKE, Errno::ENOEXEC)?;
         let admitted = self.judged(gate, ADMITTED, ("admitted", "runqueue"))?;
         let denied = self.judged(gate, DENIED, ("denied", "runqueue"))?;

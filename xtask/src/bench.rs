@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `cargo xtask bench`: what a launch costs, in instructions, against the budgets.
 
+mod peers;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -27,6 +30,9 @@ pub(crate) struct Args {
     /// Exit with 1 when a budget is missed
     #[arg(long)]
     check: bool,
+    /// Compare with AppArmor, fapolicyd and auditd instead
+    #[arg(long)]
+    peers: bool,
     /// Take the programs as they were built last
     #[arg(long)]
     no_build: bool,
@@ -223,20 +229,20 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     let cache = Cache::open()?;
     let kernel = kernels::get(&cache, &args.kernel)?;
     let (qemu, busybox) = (userland::qemu(&cache)?, userland::busybox(&cache)?);
+    let root = args.peers.then(|| userland::peers(&cache)).transpose()?;
     drop(cache);
     let mut found = Found::default();
+    if let Some(root) = root {
+        let mut image = image(&busybox, &peers::MACHINE)?;
+        peers::add(&root, &mut image)?;
+        let mut guest = guest(&qemu, &kernel, &peers::MACHINE)?;
+        guest.append.push(peers::LSMS.to_owned());
+        measure(&peers::MACHINE, &guest, &image, &mut found)?;
+        return peers::show(args, &kernel, &found);
+    }
     for machine in [&SMALL, &BIG] {
-        let script = format!("exec /bin/coregate-vm bench {}", machine.word);
-        let mut image = Image::new(&busybox, &script);
-        for program in build::PROGRAMS {
-            image.program(&format!("bin/{program}"), &build::program(program))?;
-        }
-        measure(
-            machine,
-            &guest(&qemu, &kernel, machine)?,
-            &image,
-            &mut found,
-        )?;
+        let guest = guest(&qemu, &kernel, machine)?;
+        measure(machine, &guest, &image(&busybox, machine)?, &mut found)?;
     }
     let standings = || ROWS.iter().filter_map(|row| found.standing(row));
     let (all, missed) = (
@@ -251,6 +257,15 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         println!("\n{} of {all} budgets met", all - missed);
     }
     Ok(missed == 0 || !args.check)
+}
+
+fn image(busybox: &Path, machine: &Machine) -> Result<Image> {
+    let script = format!("exec /bin/coregate-vm bench {}", machine.word);
+    let mut image = Image::new(busybox, &script);
+    for program in build::PROGRAMS {
+        image.program(&format!("bin/{program}"), &build::program(program))?;
+    }
+    Ok(image)
 }
 
 fn guest(qemu: &Root, kernel: &Kernel, machine: &Machine) -> Result<Guest> {
@@ -336,7 +351,7 @@ fn line(found: &Found, row: &Row) -> Option<[String; 7]> {
 }
 
 /// Columns of equal width, the first one to the left.
-fn aligned(lines: &[[String; 7]]) -> String {
+fn aligned<const COLUMNS: usize>(lines: &[[String; COLUMNS]]) -> String {
     let width = |column: usize| {
         let widths = lines.iter().map(|line| line[column].len());
         widths.max().unwrap_or(0)

@@ -39,6 +39,12 @@ const REDIS: Set = Set {
     closure: true,
 };
 
+const PEERS: Set = Set {
+    name: "peers",
+    packages: &["apparmor", "auditd", "fapolicyd"],
+    closure: true,
+};
+
 /// A busybox that needs no library.
 ///
 /// # Errors
@@ -67,6 +73,14 @@ pub(crate) fn add_redis(cache: &Cache, image: &mut Image) -> Result<()> {
         image.program_of(&root, program)?;
     }
     Ok(())
+}
+
+/// What else watches launches, to compare with.
+///
+/// # Errors
+/// When it cannot be fetched.
+pub(crate) fn peers(cache: &Cache) -> Result<Root> {
+    unpacked(cache, &PEERS).map(Root)
 }
 
 /// A root folder whose programs run with its own libraries.

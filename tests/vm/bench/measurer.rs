@@ -66,6 +66,11 @@ impl Measurer {
         })
     }
 
+    /// The process that launches.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sets the CPUs that it may use for execs; it stays on its own, which is one of them. Bound to one CPU, no launch of it could be admitted.
     pub(super) fn allow(&mut self, cpus: &[u32]) -> Result<()> {
         let cpus: Vec<_> = cpus.iter().map(u32::to_string).collect();

@@ -19,13 +19,16 @@ const INIT: &str = include_str!("init.sh");
 const PASSWD: &str = "\
 root:x:0:0:root:/root:/bin/sh
 redis:x:110:110:redis:/var/lib/redis:/bin/sh
+fapolicyd:x:111:111:fapolicyd:/run/fapolicyd:/bin/sh
 user:x:1000:1000:user:/home/user:/bin/sh
 nobody:x:65534:65534:nobody:/nonexistent:/bin/sh
 ";
 
 const GROUP: &str = "\
 root:x:0:
+adm:x:4:
 redis:x:110:
+fapolicyd:x:111:
 user:x:1000:
 nogroup:x:65534:
 ";
