@@ -137,7 +137,7 @@ struct need {
 	enum source source;
 	/* Some node was looked at. */
 	__u32 seen;
-	/* The node that the launch comes from cannot be known. */
+	/* The daemon does not know the CPU that the launch comes from. */
 	__u32 unknown;
 };
 
@@ -154,6 +154,9 @@ struct holder {
 	/* Whether the claim goes with its process, or with the task; neither: with its parent's. */
 	__u32 process;
 	__u32 thread;
+	/* The claim was taken for this task when it was made. */
+	__u32 newborn;
+	__u32 pad;
 	struct need need;
 };
 
@@ -236,6 +239,15 @@ static __always_inline void hold_all(struct ledger *l, struct claim *c, const st
 			hold(l, c, parts->part[i].node, parts->part[i].cores);
 }
 
+/*
+ * Says that the ledger has changed. It comes last: who reads the ticket without the lock must not
+ * see it before the change.
+ */
+static __always_inline void advance(struct ledger *l)
+{
+	__sync_fetch_and_add(&l->ticket, 1);
+}
+
 static __always_inline void drop(struct ledger *l, struct claim *c, __u32 slot)
 {
 	hold_none(l, c, &c->now.parts);
@@ -247,7 +259,7 @@ static __always_inline void drop(struct ledger *l, struct claim *c, __u32 slot)
 	c->next = l->free;
 	l->free = slot + 1;
 	l->live--;
-	l->ticket++;
+	advance(l);
 }
 
 enum taken {
@@ -258,8 +270,11 @@ enum taken {
 	TAKEN_FULL,
 };
 
-/* Takes a claim, or makes more of the one there is: for all parts at once. */
-static __always_inline enum taken take(struct ledger *l, struct taker *t)
+/*
+ * Takes a claim, or makes more of the one there is: for all parts at once. The holder is known as
+ * one from the same moment on, or what it runs on would not count as its own.
+ */
+static __always_inline enum taken take(struct ledger *l, struct taker *t, struct holder *h)
 {
 	__u32 slot = t->id ? t->slot : l->free ? l->free - 1 : l->used;
 	struct claim *c = bpf_map_lookup_elem(&claims, &slot);
@@ -271,27 +286,30 @@ static __always_inline enum taken take(struct ledger *l, struct taker *t)
 	bpf_spin_lock(lock);
 	late = l->ticket != t->ticket;
 	if (!late) {
-		l->ticket++;
 		if (!t->id) {
 			if (l->free)
 				l->free = c->next;
 			else
 				l->used++;
 			l->live++;
-			c->id = l->ticket;
-			t->id = l->ticket;
+			t->id = l->ticket + 1;
 			t->slot = slot;
+			c->id = t->id;
 		}
 		hold_all(l, c, &t->wants.parts);
-		if (t->exec)
+		if (t->exec) {
 			c->then = t->wants;
-		else
+			h->exec_slot = t->slot;
+			h->exec_id = t->id;
+		} else {
 			c->now = t->wants;
+			h->slot = t->slot;
+			h->id = t->id;
+		}
+		advance(l);
 	}
 	bpf_spin_unlock(lock);
-	if (late)
-		return TAKEN_LATE;
-	return TAKEN;
+	return late ? TAKEN_LATE : TAKEN;
 }
 
 /* Ends the claim in a slot, if it is still this one. */
@@ -365,9 +383,10 @@ static __always_inline void end_exec(struct holder *h, bool done)
 	__u32 before = NO_RULE;
 	bool begins = false;
 
-	h->exec_id = 0;
-	if (!c || !l || !lock)
+	if (!c || !l || !lock) {
+		h->exec_id = 0;
 		return;
+	}
 	bpf_spin_lock(lock);
 	if (c->id == id) {
 		hold_none(l, c, &c->now.parts);
@@ -376,25 +395,25 @@ static __always_inline void end_exec(struct holder *h, bool done)
 			before = c->now.parts.nr ? c->now.rule : NO_RULE;
 			c->now = c->then;
 			c->until = 0;
+			h->id = id;
+			h->slot = slot;
+			h->process = true;
+			h->thread = false;
 		}
 		c->then.parts.nr = 0;
 		hold_all(l, c, &c->now.parts);
 		begins = done && c->now.parts.nr;
 		if (c->now.parts.nr)
-			l->ticket++;
+			advance(l);
 		else
 			drop(l, c, slot);
 	}
+	h->exec_id = 0;
 	bpf_spin_unlock(lock);
 	if (before != NO_RULE)
 		count_claim(before, -1);
-	if (!begins)
-		return;
-	h->id = id;
-	h->slot = slot;
-	h->process = true;
-	h->thread = false;
-	begin(c);
+	if (begins)
+		begin(c);
 }
 
 /* A task is gone: its own claim is too, its process's with the last one, and the exec's. */
@@ -407,6 +426,18 @@ static __always_inline void end_task(struct task_struct *task)
 	if (h->exec_id)
 		end_exec(h, false);
 	if (h->thread || (h->process && !task->signal->live.counter))
+		release(h->slot, h->id);
+}
+
+/*
+ * A task never was: its fork failed after the verdict. What it points to may be its parent's, or
+ * freed, so its signal_struct says nothing (bad_fork_cleanup_security, kernel/fork.c).
+ */
+static __always_inline void end_unborn(struct task_struct *task)
+{
+	struct holder *h = holder_of(task);
+
+	if (h && h->newborn)
 		release(h->slot, h->id);
 }
 

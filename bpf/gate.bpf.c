@@ -113,18 +113,12 @@ static __always_inline void begin_exec(struct holder *h)
 	}
 }
 
-/* Whose the claim of an admitted launch is. */
-static __always_inline void hand_over(const struct need *n, struct holder *h, enum hook hook)
+/* A child has the claim that was taken for it; of an exec that is seen when it is done. */
+static __always_inline void begin_child(struct holder *h, enum hook hook)
 {
-	if (hook == HOOK_EXEC) {
-		h->exec_slot = n->taker.slot;
-		h->exec_id = n->taker.id;
-		return;
-	}
-	h->slot = n->taker.slot;
-	h->id = n->taker.id;
 	h->process = hook == HOOK_FORK;
 	h->thread = hook == HOOK_THREAD;
+	h->newborn = true;
 	begin_at(h->slot, h->id);
 }
 
@@ -163,9 +157,9 @@ static __noinline int judge(const struct launch *l)
 	n->source = SOURCE_NONE;
 	if (l->hook == HOOK_EXEC)
 		begin_exec(self);
-	meet(n);
-	if (n->verdict == VERDICT_ADMIT && n->taker.id)
-		hand_over(n, h, l->hook);
+	meet(n, h);
+	if (n->verdict == VERDICT_ADMIT && n->taker.id && l->hook != HOOK_EXEC)
+		begin_child(h, l->hook);
 	effect = effect_of(n->verdict, rule);
 	count_launch(l->rule, n->verdict, effect);
 	report(l, rule, n, effect);
@@ -279,29 +273,31 @@ int BPF_PROG(on_exec_failed)
 	return 0;
 }
 
-static __always_inline void end_task_if_live(struct task_struct *task)
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
 {
 	const struct ledger *l = the_ledger();
 
 	if (l && l->live)
 		end_task(task);
-}
-
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(on_exit, struct task_struct *task)
-{
-	end_task_if_live(task);
 	return 0;
 }
 
 /*
- * A task that never ran because its fork failed; and whatever the exit program missed: the
- * kernel leaves out a tracing program that would interrupt itself on one CPU.
+ * A task whose fork failed; and whatever the exit program missed: the kernel leaves out a tracing
+ * program that would interrupt itself on one CPU.
  */
 SEC("lsm/task_free")
 int BPF_PROG(on_task_free, struct task_struct *task)
 {
-	end_task_if_live(task);
+	const struct ledger *l = the_ledger();
+
+	if (!l || !l->live)
+		return 0;
+	if (task->exit_state)
+		end_task(task);
+	else
+		end_unborn(task);
 	return 0;
 }
 
@@ -321,7 +317,7 @@ int survey(struct survey *s)
 	if (rcu)
 		bpf_rcu_read_unlock();
 
-	if (look != LOOKED_UNKNOWN) {
+	if (look != LOOKED_AT_NOTHING) {
 		s->known = true;
 		s->source = anybody.tally.source;
 		s->cores_free = anybody.tally.total;

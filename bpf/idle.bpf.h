@@ -363,8 +363,8 @@ static long visit_core(__u32 i, struct walk *w)
 /* What came of looking at a node. */
 enum look {
 	LOOKED,
-	/* The daemon does not know the node, or the launch's CPU. */
-	LOOKED_UNKNOWN,
+	/* The daemon knows no such node. */
+	LOOKED_AT_NOTHING,
 	/* Another launch cut in on this CPU: look again. */
 	LOOKED_DISTURBED,
 };
@@ -389,13 +389,10 @@ enum look look_at(struct need *n, __u32 node_id)
 	__u32 held, met;
 
 	if (!n || !node || !node->nr_cores || !l || !walk || node_id >= NODES_MAX)
-		return LOOKED_UNKNOWN;
-	if (cpu != NO_CPU) {
-		core = bpf_map_lookup_elem(&core_of, &cpu);
-		if (!core || !*core)
-			return LOOKED_UNKNOWN;
+		return LOOKED_AT_NOTHING;
+	core = bpf_map_lookup_elem(&core_of, &cpu);
+	if (core)
 		w.own_core = *core - 1;
-	}
 	if (!n->anybody && (__u32)task->nr_cpus_allowed < nr_cpu_ids)
 		w.task = task;
 	own = claim_at(n->taker.slot, n->taker.id);

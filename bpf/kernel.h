@@ -44,6 +44,8 @@ struct task_struct {
 	unsigned int flags;
 	int pid;
 	int tgid;
+	/* 0 until it exits. */
+	int exit_state;
 	struct signal_struct *signal;
 	struct mm_struct *mm;
 	const struct cred *cred;

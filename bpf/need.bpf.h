@@ -43,11 +43,8 @@ static __always_inline enum look weigh(struct need *n, __u32 node)
 	const struct tally *t = &n->tally;
 	__u32 unmet, spare, cores;
 
-	if (look != LOOKED) {
-		if (look == LOOKED_UNKNOWN && node == n->home)
-			n->unknown = true;
+	if (look != LOOKED)
 		return look;
-	}
 	unmet = t->held > t->met ? t->held - t->met : 0;
 	spare = t->total > unmet ? t->total - unmet : 0;
 	cores = spare < t->free ? spare : t->free;
@@ -70,6 +67,8 @@ static __always_inline enum look weigh(struct need *n, __u32 node)
 
 struct search {
 	struct need *need;
+	/* Whose the claim will be. */
+	struct holder *holder;
 	bool disturbed;
 };
 
@@ -92,17 +91,20 @@ static long attempt(__u32 i, struct search *s)
 {
 	struct need *n = s->need;
 	struct ledger *l = the_ledger();
+	__u32 cpu = bpf_get_smp_processor_id();
+	const __u32 *core = bpf_map_lookup_elem(&core_of, &cpu);
 	bool holds;
 
 	if (!l)
 		return 1;
+	/* The daemon read the topology before this CPU came. */
+	n->unknown = !core || !*core;
 	n->taker.ticket = ticket_of(l);
 	n->taker.wants.parts.nr = 0;
 	n->missing = n->cores;
 	n->node = n->home;
 	n->free = 0;
 	n->unmet = 0;
-	n->unknown = false;
 	n->seen = false;
 
 	s->disturbed = false;
@@ -124,7 +126,7 @@ static long attempt(__u32 i, struct search *s)
 	}
 	if (!holds)
 		n->taker.wants.parts.nr = 0;
-	switch (take(l, &n->taker)) {
+	switch (take(l, &n->taker, s->holder)) {
 	case TAKEN:
 		n->verdict = VERDICT_ADMIT;
 		return 1;
@@ -137,9 +139,9 @@ static long attempt(__u32 i, struct search *s)
 }
 
 /* Comes to a verdict, and takes the claim of an admitted launch; its id is in the taker. */
-static __always_inline void meet(struct need *n)
+static __always_inline void meet(struct need *n, struct holder *holder)
 {
-	struct search s = { .need = n };
+	struct search s = { .need = n, .holder = holder };
 
 	n->verdict = VERDICT_UNKNOWN;
 	if (bpf_loop(ATTEMPTS, attempt, &s, 0) >= ATTEMPTS)

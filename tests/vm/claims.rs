@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
-use nix::libc::EAGAIN;
+use nix::libc::{EAGAIN, EBUSY};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 
 use crate::admission::gate_on_node_0;
@@ -48,6 +49,12 @@ pub(crate) const TESTS: &[Test] = &[
         needs: Needs::Nothing,
         on: NUMA,
         run: released,
+    },
+    Test {
+        name: "i7_a_fork_that_fails_later_holds_nothing",
+        needs: Needs::Nothing,
+        on: NUMA,
+        run: unborn,
     },
     Test {
         name: "a_sleeping_holder_keeps_its_core",
@@ -479,6 +486,70 @@ fn released() -> Result<()> {
     }
     gate.signal(Signal::SIGCONT)?;
     gate.stop()
+}
+
+/// A control group with room for one process more than it has.
+struct Full;
+
+impl Full {
+    const ROOT: &str = "/run/cgroup";
+
+    fn enter() -> Result<Self> {
+        fs::create_dir_all(Self::ROOT)?;
+        mount(
+            None::<&str>,
+            Self::ROOT,
+            Some("cgroup2"),
+            MsFlags::empty(),
+            None::<&str>,
+        )?;
+        let full = Self;
+        let at = |file: &str| format!("{}/{file}", Self::ROOT);
+        fs::write(at("cgroup.subtree_control"), "+pids")?;
+        fs::create_dir_all(at("full"))?;
+        fs::write(at("full/cgroup.procs"), "0")?;
+        let now: u32 = fs::read_to_string(at("full/pids.current"))?
+            .trim()
+            .parse()?;
+        fs::write(at("full/pids.max"), (now + 1).to_string())?;
+        Ok(full)
+    }
+}
+
+impl Drop for Full {
+    fn drop(&mut self) {
+        let left = fs::write(format!("{}/cgroup.procs", Self::ROOT), "0")
+            .and_then(|()| Ok(umount2(Self::ROOT, MntFlags::MNT_DETACH)?));
+        if let Err(error) = left {
+            eprintln!("cannot leave the control group: {error}");
+        }
+    }
+}
+
+/// The limit of its control group lets a fork fail after the gate has admitted it.
+fn unborn() -> Result<()> {
+    program(SERVER)?;
+    for (on, name) in [("fork", FORKER), ("thread", THREADER)] {
+        let policy = format!("on = [\"{on}\"]\nerrno = \"EBUSY\"");
+        let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, &policy))?;
+        let full = Full::enter()?;
+        let mut found = None;
+        for _ in 0..50 {
+            found = outcome(SERVER, name)?;
+            if found != Some(EBUSY) {
+                break;
+            }
+        }
+        drop(full);
+        ensure!(found == Some(EAGAIN), "{on}: {found:?}");
+        let status = gate.status()?;
+        ensure!(status["rules"][0]["admitted"] == 1, "{on}: {status}");
+        // A task is freed a little later.
+        wait_until_held(&gate, 0).context(on)?;
+        ensure!(claims(&gate)? == 0, "{on}");
+        gate.stop()?;
+    }
+    Ok(())
 }
 
 /// Launches a program that ends by itself until it is admitted.
