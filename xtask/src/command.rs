@@ -20,19 +20,22 @@ pub(crate) fn shown(command: &Command) -> String {
 ///
 /// # Errors
 /// When it cannot be started or does not exit with 0; the message holds what
-/// it wrote to its standard error.
+/// it wrote to its standard error, or if that is nothing, to its output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let done = command
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("cannot start `{}`", shown(command)))?;
     if !done.status.success() {
-        let stderr = String::from_utf8_lossy(&done.stderr);
+        let mut said = String::from_utf8_lossy(&done.stderr);
+        if said.trim().is_empty() {
+            said = String::from_utf8_lossy(&done.stdout);
+        }
         bail!(
             "`{}` failed ({}): {}",
             shown(command),
             done.status,
-            stderr.trim()
+            said.trim()
         );
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())

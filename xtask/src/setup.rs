@@ -28,6 +28,7 @@ const PACKAGES: &[&str] = &[
     "pkg-config",
     // the checks
     "clang-format",
+    "spin",
     // the packages that are only unpacked
     "debian-archive-keyring",
 ];

@@ -64,7 +64,9 @@ fn spdx() -> Result<()> {
     for path in sources {
         let text = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let script = text.starts_with(b"#!");
-        if (script || has_ending(&path, &["rs", "c", "h", "sh"])) && !names_licence(&text, script) {
+        if (script || has_ending(&path, &["rs", "c", "h", "pml", "sh"]))
+            && !names_licence(&text, script)
+        {
             without.push(path.display().to_string());
         }
     }

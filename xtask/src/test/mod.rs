@@ -5,6 +5,7 @@
 mod host;
 mod libtest;
 mod lint;
+mod model;
 mod report;
 mod vm;
 
@@ -36,7 +37,7 @@ pub(crate) struct Args {
     /// Seconds, or rounds, of the tests that can run longer than they do by default
     #[arg(long, value_name = "N")]
     soak: Option<u64>,
-    /// How many guests run at the same time
+    /// How many guests run at the same time, or walks through the model
     #[arg(long, default_value_t = 2)]
     jobs: usize,
     /// List the guest tests that would run, and where
@@ -96,6 +97,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         lint::run(&report);
     }
     host::run(&report, args.filter.as_deref());
+    model::run(&report, args.filter.as_deref(), args.jobs);
     let start = Instant::now();
     if let Err(why) = guests(&report, args) {
         report.failed("guests", "set-up", start.elapsed(), &format!("{why:#}"));
