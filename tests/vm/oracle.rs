@@ -27,9 +27,13 @@ const WAKE: u32 = 2;
 const ENTER: u32 = 3;
 const LEAVE: u32 = 4;
 
-/// How long a switch may be logged after the CPU made it, in nanoseconds: some turns of each of
-/// the guest's CPUs, on a busy machine.
-const TURNS: u64 = 300_000_000;
+/// How long before its CPU leaves it a task may be woken for elsewhere, in nanoseconds: the
+/// waker waits for the CPU.
+const LEAVING: u64 = 5_000_000;
+
+/// How long it takes at most, in nanoseconds, until a task that was woken runs on the CPU that
+/// is idle for it. One that waits longer waits on a busy CPU, or went to sleep after all.
+const ARRIVING: u64 = 50_000_000;
 
 #[derive(Clone, Copy)]
 struct Record {
@@ -68,6 +72,13 @@ pub(crate) struct Truth {
     pub(crate) answer: i32,
 }
 
+/// Where a task is on its way to, if that can be one CPU only, and since when.
+#[derive(Clone, Copy)]
+struct Way {
+    to: Option<usize>,
+    since: u64,
+}
+
 /// A running log.
 pub(crate) struct Oracle<'obj> {
     skel: OracleSkel<'obj>,
@@ -77,7 +88,7 @@ pub(crate) struct Oracle<'obj> {
     running: Vec<Option<i32>>,
     /// The tasks that were woken and do not run yet, and the one CPU that they can run on,
     /// if it is one.
-    on_their_way: HashMap<i32, Option<usize>>,
+    on_their_way: HashMap<i32, Way>,
     /// The tasks that were woken while they ran, and when, in nanoseconds: whoever was just
     /// going to sleep is on its way again as soon as its CPU has left it.
     woken_early: HashMap<i32, u64>,
@@ -127,15 +138,21 @@ impl<'obj> Oracle<'obj> {
 
     /// Forgets the execs that were seen.
     pub(crate) fn forget(&mut self) -> Result<()> {
-        self.truths(&[], 0, 0)?;
+        self.truths(&[], 0, 0, Duration::ZERO)?;
         self.windows.clear();
         Ok(())
     }
 
     /// The truth about `cores` for each exec by process `pid` since [`Oracle::forget`], until it
-    /// left the hook or woke the process `reader`: what it tells that one is then decided. What
-    /// was under way then shows only later: a later call may know of more.
-    pub(crate) fn truths(&mut self, cores: &[Core], pid: i32, reader: i32) -> Result<Vec<Truth>> {
+    /// left the hook or woke the process `reader`: what it tells that one is then decided. A CPU
+    /// counts as idle, too, if its switch to idle was logged within `late` after that.
+    pub(crate) fn truths(
+        &mut self,
+        cores: &[Core],
+        pid: i32,
+        reader: i32,
+        late: Duration,
+    ) -> Result<Vec<Truth>> {
         self.ring.consume()?;
         let lost = self.skel.maps.bss_data.as_ref().context("no bss")?.lost;
         ensure!(lost == 0, "the oracle lost {lost} records");
@@ -147,8 +164,12 @@ impl<'obj> Oracle<'obj> {
                     self.on_their_way.remove(&record.pid);
                     self.woken_early.remove(&record.pid);
                     let woken = self.woken_early.remove(&record.what);
-                    if woken.is_some_and(|woken| record.time < woken + TURNS) {
-                        self.on_their_way.insert(record.what, None);
+                    if woken.is_some_and(|woken| record.time < woken + LEAVING) {
+                        let way = Way {
+                            to: None,
+                            since: record.time,
+                        };
+                        self.on_their_way.insert(record.what, way);
                     }
                     self.running[record.cpu as usize] = Some(record.pid);
                     windows
@@ -164,8 +185,11 @@ impl<'obj> Oracle<'obj> {
                     self.woken_early.insert(record.pid, record.time);
                 }
                 WAKE => {
-                    self.on_their_way
-                        .insert(record.pid, usize::try_from(record.what).ok());
+                    let way = Way {
+                        to: usize::try_from(record.what).ok(),
+                        since: record.time,
+                    };
+                    self.on_their_way.insert(record.pid, way);
                 }
                 ENTER if record.pid == pid => windows.push(Window::new(self.running.len())),
                 LEAVE if record.pid == pid => {
@@ -177,11 +201,16 @@ impl<'obj> Oracle<'obj> {
                 _ => {}
             }
             if let Some(window) = windows.last_mut() {
+                self.on_their_way
+                    .retain(|_, way| record.time < way.since + ARRIVING);
                 window.see(&self.running, &self.on_their_way);
             }
         }
         self.windows = windows;
-        let truths = self.windows.iter().filter_map(|window| window.truth(cores));
+        let truths = self
+            .windows
+            .iter()
+            .filter_map(|window| window.truth(cores, late));
         Ok(truths.collect())
     }
 }
@@ -192,8 +221,8 @@ struct Window {
     /// By CPU: idle at every moment, and at some moment or about to be.
     always: Vec<bool>,
     once: Vec<bool>,
-    /// By CPU: it switched after the verdict, so later switches say nothing.
-    settled: Vec<bool>,
+    /// By CPU: when it first switched after the verdict, in nanoseconds, and whether to idle.
+    switched: Vec<Option<(u64, bool)>>,
     /// The tasks on their way to whichever CPU.
     on_their_way: usize,
     /// When the verdict was there, in nanoseconds.
@@ -207,14 +236,14 @@ impl Window {
         Self {
             always: vec![true; cpus],
             once: vec![false; cpus],
-            settled: vec![false; cpus],
+            switched: vec![None; cpus],
             on_their_way: 0,
             decided: None,
             answer: None,
         }
     }
 
-    fn see(&mut self, running: &[Option<i32>], on_their_way: &HashMap<i32, Option<usize>>) {
+    fn see(&mut self, running: &[Option<i32>], on_their_way: &HashMap<i32, Way>) {
         if self.decided.is_some() {
             return;
         }
@@ -223,33 +252,30 @@ impl Window {
             self.always[cpu] &= idle;
             self.once[cpu] |= idle;
         }
-        for cpu in on_their_way.values().flatten() {
-            self.always[*cpu] = false;
+        for cpu in on_their_way.values().filter_map(|way| way.to) {
+            self.always[cpu] = false;
         }
-        let anywhere = on_their_way.values().filter(|cpu| cpu.is_none()).count();
+        let anywhere = on_their_way.values().filter(|way| way.to.is_none()).count();
         self.on_their_way = self.on_their_way.max(anywhere);
     }
 
     fn see_switch(&mut self, switch: Record) {
-        let Some(decided) = self.decided else {
-            return;
-        };
-        let cpu = switch.cpu as usize;
-        if !self.settled[cpu] && switch.pid == 0 && switch.time < decided + TURNS {
-            self.once[cpu] = true;
+        if self.decided.is_some() {
+            self.switched[switch.cpu as usize].get_or_insert((switch.time, switch.pid == 0));
         }
-        self.settled[cpu] = true;
     }
 
-    fn truth(&self, cores: &[Core]) -> Option<Truth> {
-        let count = |idle: &[bool]| {
-            let free = |core: &&Core| core.cpus.iter().all(|&cpu| idle[cpu as usize]);
+    fn truth(&self, cores: &[Core], late: Duration) -> Option<Truth> {
+        let count = |idle: &dyn Fn(usize) -> bool| {
+            let free = |core: &&Core| core.cpus.iter().all(|&cpu| idle(cpu as usize));
             cores.iter().filter(free).count() as u32
         };
-        let least = count(&self.always).saturating_sub(self.on_their_way as u32);
+        let end = self.decided? + late.as_nanos() as u64;
+        let soon = |cpu: usize| self.switched[cpu].is_some_and(|(time, idle)| idle && time < end);
+        let least = count(&|cpu| self.always[cpu]).saturating_sub(self.on_their_way as u32);
         let answer = self.answer?;
         Some(Truth {
-            free: least..=count(&self.once),
+            free: least..=count(&|cpu| self.once[cpu] || soon(cpu)),
             answer,
         })
     }

@@ -79,7 +79,7 @@ impl Comparison {
             self.wrong
         );
         ensure!(
-            self.exact * 10 > launches,
+            self.exact * 20 > launches,
             "the oracle was sure of too few: {self:?}"
         );
         let both = self.admitted > launches / 20 && self.admitted < launches - launches / 20;
@@ -151,10 +151,11 @@ fn compare(launches: usize, source: &str) -> Result<()> {
             verdict.get("source") == source,
             "{source} expected: {verdict:?}"
         );
-        // What was under way in the hook is over soon, or at least then.
+        // What was under way in the hook is over soon, or on a busy machine at least then.
         for wait in [30, 300] {
-            std::thread::sleep(Duration::from_millis(wait));
-            let truths = oracle.truths(&here, pid, gate.pid())?;
+            let late = Duration::from_millis(wait);
+            std::thread::sleep(late);
+            let truths = oracle.truths(&here, pid, gate.pid(), late)?;
             let [truth] = &truths[..] else {
                 bail!("one exec of {pid} expected: {truths:?}")
             };
