@@ -51,7 +51,7 @@ struct claim {
 	struct bpf_timer timer;
 };
 
-/* As many as there are cores: each claim holds one at least. */
+/* The daemon makes room for one claim per core, as each holds one at least, and one per CPU. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -180,6 +180,14 @@ static __always_inline struct bpf_spin_lock *the_lock(void)
 	struct lock *lock = bpf_map_lookup_elem(&locks, &key);
 
 	return lock ? &lock->lock : NULL;
+}
+
+/* Whether there are claims; where not, no task need be asked for its own. */
+static __always_inline bool any_claims(void)
+{
+	const struct ledger *l = the_ledger();
+
+	return l && l->live;
 }
 
 /* What a task has to do with claims; NULL: nothing. */

@@ -229,29 +229,29 @@ SEC("lsm/task_alloc")
 int BPF_PROG(on_fork, struct task_struct *task, unsigned long clone_flags, int ret)
 {
 	enum hook hook = clone_flags & CLONE_THREAD ? HOOK_THREAD : HOOK_FORK;
-	const struct ledger *l = the_ledger();
 
 	if (ret)
 		return ret;
-	if (l && l->live)
+	if (any_claims())
 		inherit(bpf_get_current_task_btf(), task, hook == HOOK_THREAD);
 	if (!(watched >> hook & 1))
 		return 0;
 	return judge_fork(task, hook);
 }
 
+static __always_inline void end_exec_of(struct task_struct *task, bool done)
+{
+	struct holder *h = any_claims() ? holder_of(task) : NULL;
+
+	if (h && h->exec_id)
+		end_exec(h, done);
+}
+
 /* An exec is past the point of no return, and done. */
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec_done, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
-	const struct ledger *l = the_ledger();
-	struct holder *h;
-
-	if (!l || !l->live)
-		return 0;
-	h = holder_of(task);
-	if (h && h->exec_id)
-		end_exec(h, true);
+	end_exec_of(task, true);
 	return 0;
 }
 
@@ -262,23 +262,14 @@ int BPF_PROG(on_exec_done, struct task_struct *task, int old_pid, struct linux_b
 SEC("fentry/abort_creds")
 int BPF_PROG(on_exec_failed)
 {
-	const struct ledger *l = the_ledger();
-	struct holder *h;
-
-	if (!l || !l->live)
-		return 0;
-	h = holder_of(bpf_get_current_task_btf());
-	if (h && h->exec_id)
-		end_exec(h, false);
+	end_exec_of(bpf_get_current_task_btf(), false);
 	return 0;
 }
 
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
-	const struct ledger *l = the_ledger();
-
-	if (l && l->live)
+	if (any_claims())
 		end_task(task);
 	return 0;
 }
@@ -290,9 +281,7 @@ int BPF_PROG(on_exit, struct task_struct *task)
 SEC("lsm/task_free")
 int BPF_PROG(on_task_free, struct task_struct *task)
 {
-	const struct ledger *l = the_ledger();
-
-	if (!l || !l->live)
+	if (!any_claims())
 		return 0;
 	if (task->exit_state)
 		end_task(task);
