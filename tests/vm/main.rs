@@ -13,6 +13,7 @@ mod launch;
 mod machine;
 mod oracle;
 mod schedulers;
+mod servant;
 mod skel;
 mod strangers;
 mod truth;

@@ -3,8 +3,6 @@
 //! but its launches differs from block to block.
 
 use std::ffi::CString;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,6 +11,7 @@ use nix::libc;
 use nix::sched::sched_getcpu;
 
 use crate::machine::pin;
+use crate::servant::Servant;
 
 /// The word after the program's name that makes it a measurer.
 pub(super) const WORD: &str = "bench-measurer";
@@ -43,62 +42,37 @@ pub(super) enum Launch<'a> {
 }
 
 /// A measurer that waits for its next block.
-pub(super) struct Measurer {
-    child: Child,
-    requests: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
+pub(super) struct Measurer(Servant);
 
 impl Measurer {
     /// Starts one on this CPU.
     pub(super) fn start(cpu: u32) -> Result<Self> {
-        let mut child = Command::new("/bin/coregate-vm")
-            .args([WORD, &cpu.to_string()])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let requests = child.stdin.take().context("no stdin")?;
-        let answers = BufReader::new(child.stdout.take().context("no stdout")?);
-        Ok(Self {
-            child,
-            requests,
-            answers,
-        })
+        Servant::start(&[WORD, &cpu.to_string()]).map(Self)
     }
 
     /// The process that launches.
     pub(super) fn pid(&self) -> u32 {
-        self.child.id()
+        self.0.pid()
     }
 
-    /// Sets the CPUs that it may use for execs; it stays on its own, which is one of them. Bound to one CPU, no launch of it could be admitted.
+    /// Sets the CPUs that it may use for execs; it stays on its own, which is one of them. Bound
+    /// to one CPU, no launch of it could be admitted.
     pub(super) fn allow(&mut self, cpus: &[u32]) -> Result<()> {
         let cpus: Vec<_> = cpus.iter().map(u32::to_string).collect();
-        Ok(writeln!(self.requests, "allow {}", cpus.join(","))?)
+        self.0.tell(&format!("allow {}", cpus.join(",")))
     }
 
     /// The instructions of one launch: the 10th percentile of a block, which leaves out those
     /// that a timer interrupt or another CPU cut into.
     pub(super) fn block(&mut self, launch: Launch<'_>) -> Result<f64> {
-        match launch {
-            Launch::Exec(path, errno) => {
-                writeln!(self.requests, "exec {path} {}", errno as i32)?;
-            }
-            Launch::Fork => writeln!(self.requests, "fork")?,
-        }
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer)?;
+        let answer = self.0.ask(&match launch {
+            Launch::Exec(path, errno) => format!("exec {path} {}", errno as i32),
+            Launch::Fork => "fork".to_owned(),
+        })?;
         answer
             .trim()
             .parse()
             .with_context(|| format!("the measurer answered {answer:?} to {launch:?}"))
-    }
-}
-
-impl Drop for Measurer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

@@ -4,8 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::io::Read;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use crate::launch::SLEEPER;
+use crate::servant::Servant;
 
 /// The word after the program's name that makes it serve as contenders.
 pub(crate) const WORD: &str = "contenders";
@@ -30,36 +30,20 @@ struct Shared {
 }
 
 /// The contenders, seen from the test.
-pub(crate) struct Contenders {
-    child: Child,
-    orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
+pub(crate) struct Contenders(Servant);
 
 impl Contenders {
     /// Starts `count` of them for the program at `path`, where the caller may run.
     pub(crate) fn start(count: u32, path: &str) -> Result<Self> {
-        let mut child = Command::new("/bin/coregate-vm")
-            .args([WORD, &count.to_string(), path])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let orders = child.stdin.take().context("no stdin")?;
-        let answers = BufReader::new(child.stdout.take().context("no stdout")?);
-        Ok(Self {
-            child,
-            orders,
-            answers,
-        })
+        Servant::start(&[WORD, &count.to_string(), path]).map(Self)
     }
 
     fn order(&mut self, order: &str) -> Result<u32> {
-        writeln!(self.orders, "{order}")?;
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        line.trim()
+        let answer = self.0.ask(order)?;
+        answer
+            .trim()
             .parse()
-            .with_context(|| format!("contenders said {line:?}"))
+            .with_context(|| format!("contenders said {answer:?}"))
     }
 
     /// Lets all that have not started it try at one moment; how many have by now, and run.
@@ -75,8 +59,8 @@ impl Contenders {
 
 impl Drop for Contenders {
     fn drop(&mut self) {
-        let _ = writeln!(self.orders, "end");
-        let _ = self.child.wait();
+        let _ = self.0.tell("end");
+        self.0.wait();
     }
 }
 
