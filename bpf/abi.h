@@ -131,14 +131,28 @@ struct counters {
 	__u64 claims;
 };
 
+/*
+ * Which nodes and cores the machine has. The maps have room for it twice, so that the daemon can
+ * write one half while the other one holds.
+ */
+struct topology {
+	/* Ever growing; its lowest bit says which half holds. */
+	__u32 version;
+	/* How many CPUs had come that the gate did not know, when it was read. */
+	__u32 newcomers;
+	/* By half. */
+	__u32 nr_cores[2];
+};
+
 /* A NUMA node by its number; nr_cores is 0 where there is none. */
 struct node {
 	__u32 first_core;
 	__u32 nr_cores;
 };
 
-/* A core: its online CPUs in ascending order, so the first one is its leader. */
+/* A core: its CPUs in ascending order, all that were ever seen, online or not. */
 struct core {
+	__u32 node;
 	__u32 nr_cpus;
 	__u32 cpu[CORE_CPUS_MAX];
 };
@@ -201,7 +215,8 @@ _Static_assert(sizeof(struct launch_key) == 12, "launch_key");
 _Static_assert(sizeof(struct rule) == 48, "rule");
 _Static_assert(sizeof(struct counters) == 48, "counters");
 _Static_assert(sizeof(struct node) == 8, "node");
-_Static_assert(sizeof(struct core) == 36, "core");
+_Static_assert(sizeof(struct topology) == 16, "topology");
+_Static_assert(sizeof(struct core) == 40, "core");
 _Static_assert(sizeof(struct failures) == 56, "failures");
 _Static_assert(sizeof(struct event) == 352, "event");
 _Static_assert(sizeof(struct survey) == 32, "survey");

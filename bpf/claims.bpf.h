@@ -123,10 +123,19 @@ struct need {
 	__u32 cores;
 	enum scope scope;
 	enum verdict verdict;
-	/* The CPU whose core is free for the launch if nobody else is there; or NO_CPU. */
+	/* The CPU that the launch comes from, or NO_CPU; and whether its core counts. */
 	__u32 own_cpu;
+	__u32 own_core;
+	/* The process whose other threads end with the launch; 0: none does. */
+	int own_tgid;
+	/* The claim that it has already, as who_runs_on() calls it; or NOBODY. */
+	__u32 own_slot;
 	/* Its affinity does not matter. */
 	__u32 anybody;
+	/* Whether there are claims. */
+	__u32 live;
+	/* Of the topology that is looked at. */
+	__u32 version;
 	/* Cores that are still to be found. */
 	__u32 missing;
 	/* What the event says: of all nodes of a spread, else of the one that has most. */
@@ -137,8 +146,21 @@ struct need {
 	enum source source;
 	/* Some node was looked at. */
 	__u32 seen;
-	/* The daemon does not know the CPU that the launch comes from. */
-	__u32 unknown;
+	/*
+	 * Of all that was seen free or whole: two looks with the same print saw the same, and nothing
+	 * there has run in between.
+	 */
+	__u64 print;
+	/* Of the core seen last: how often its CPUs have changed tasks. */
+	__u64 switches;
+	/* The walk: its number, the node whose claims are asked for, the core where it begins. */
+	__u64 walk;
+	__u32 at;
+	__u32 first_core;
+	/* The index of the launcher's core plus 1. */
+	__u32 own_index;
+	/* The cores are other nodes': only who runs there is of interest. */
+	__u32 elsewhere;
 };
 
 #define NO_CPU 0xffffffff

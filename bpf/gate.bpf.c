@@ -24,7 +24,6 @@ static __u64 next_id;
 
 /* What is known of a launch under judgement. */
 struct launch {
-	struct task_struct *task;
 	/* Whose the claim will be. */
 	struct task_struct *holder;
 	const struct exe *exe;
@@ -57,6 +56,7 @@ static __always_inline enum effect effect_of(enum verdict verdict, const struct 
 static __always_inline void report(const struct launch *l, const struct rule *rule,
 				   const struct need *n, enum effect effect)
 {
+	struct task_struct *task = bpf_get_current_task_btf();
 	__u64 id = __sync_fetch_and_add(&next_id, 1);
 	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
@@ -70,9 +70,9 @@ static __always_inline void report(const struct launch *l, const struct rule *ru
 	e->effect = effect;
 	e->rule = l->rule;
 	e->hook = l->hook;
-	e->pid = l->task->tgid;
+	e->pid = task->tgid;
 	e->uid = l->uid;
-	e->gid = l->task->cred->egid.val;
+	e->gid = task->cred->egid.val;
 	e->cpu = bpf_get_smp_processor_id();
 	e->node = n->node;
 	e->cores_needed = rule->cores;
@@ -126,11 +126,12 @@ static __always_inline void begin_child(struct holder *h, enum hook hook)
 static __noinline int judge(const struct launch *l)
 {
 	const struct rule *rule = bpf_map_lookup_elem(&rules, &l->rule);
-	struct holder *self = note_of(l->task), *h = self;
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct holder *self = note_of(task), *h = self;
 	enum effect effect;
 	struct need *n;
 
-	if (l->holder != l->task)
+	if (l->holder != task)
 		h = note_of(l->holder);
 	if (!rule) {
 		__sync_fetch_and_add(&failures.rules_unread, 1);
@@ -152,11 +153,16 @@ static __noinline int judge(const struct launch *l)
 	n->cores = rule->cores;
 	n->scope = rule->scope;
 	n->nodes = rule->nodes;
-	n->own_cpu = rule->own_core >> l->hook & 1 ? bpf_get_smp_processor_id() : NO_CPU;
+	n->own_cpu = bpf_get_smp_processor_id();
+	n->own_core = rule->own_core >> l->hook & 1;
+	n->own_tgid = 0;
 	n->home = bpf_get_numa_node_id();
 	n->source = SOURCE_NONE;
-	if (l->hook == HOOK_EXEC)
+	if (l->hook == HOOK_EXEC) {
+		if (task->signal->live.counter > 1)
+			n->own_tgid = task->tgid;
 		begin_exec(self);
+	}
 	meet(n, h);
 	if (n->verdict == VERDICT_ADMIT && n->taker.id && l->hook != HOOK_EXEC)
 		begin_child(h, l->hook);
@@ -169,7 +175,7 @@ static __noinline int judge(const struct launch *l)
 static __always_inline int judge_exec(struct linux_binprm *bprm)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct launch l = { .task = task, .holder = task, .hook = HOOK_EXEC };
+	struct launch l = { .holder = task, .hook = HOOK_EXEC };
 
 	if (is_stranger(task))
 		return 0;
@@ -201,7 +207,7 @@ int BPF_PROG(on_exec, struct linux_binprm *bprm, int ret)
 static __always_inline int judge_fork(struct task_struct *child, enum hook hook)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct launch l = { .task = task, .holder = child, .hook = hook };
+	struct launch l = { .holder = child, .hook = hook };
 	struct file *file;
 
 	if (is_stranger(task) || child->flags & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER))
@@ -290,12 +296,22 @@ int BPF_PROG(on_task_free, struct task_struct *task)
 	return 0;
 }
 
+/* A CPU comes online; of one that the daemon has never seen, nobody knows whose sibling it is. */
+SEC("tp_btf/cpuhp_enter")
+int BPF_PROG(on_cpu, unsigned int cpu, int target, int step)
+{
+	if (step == (int)bpf_core_enum_value(enum cpuhp_state, CPUHP_AP_ACTIVE) &&
+	    !index_of(topology.version, cpu))
+		__sync_fetch_and_add(&newcomers, 1);
+	return 0;
+}
+
 /* Answers the daemon how a node stands, by the way that a launch there would be judged. */
 SEC("syscall")
 int survey(struct survey *s)
 {
 	bool rcu = bpf_ksym_exists(bpf_rcu_read_lock);
-	struct need anybody = { .own_cpu = NO_CPU, .anybody = true };
+	struct need anybody = { .own_cpu = NO_CPU, .anybody = true, .version = topology.version };
 	struct scheduler sched;
 	enum look look;
 

@@ -16,19 +16,24 @@
 
 /* Highest CPU number of this machine plus one, online or not. */
 const volatile __u32 nr_cpu_ids = 1;
-/* Entries of cores. */
-const volatile __u32 nr_cores = 1;
+/* Node numbers of this machine are below it. */
+const volatile __u32 nr_nodes = 1;
+
+volatile struct topology topology;
+
+/* How many CPUs came online that the daemon has never seen. */
+volatile __u32 newcomers;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, struct node);
 } nodes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, struct core);
 } cores SEC(".maps");
@@ -36,16 +41,44 @@ struct {
 /* By CPU: the number of its core in cores plus 1; 0 where the daemon does not know it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, __u32);
 } core_of SEC(".maps");
 
-/* How many whole cores of a claim a walk has seen. */
+static __always_inline const struct node *node_at(__u32 version, __u32 id)
+{
+	__u32 key = (version & 1) * nr_nodes + id;
+
+	return id < nr_nodes ? bpf_map_lookup_elem(&nodes, &key) : NULL;
+}
+
+static __always_inline const struct core *core_at(__u32 version, __u32 index)
+{
+	__u32 key = (version & 1) * nr_cpu_ids + index;
+
+	return index < nr_cpu_ids ? bpf_map_lookup_elem(&cores, &key) : NULL;
+}
+
+/* The index of a CPU's core plus 1, or 0. */
+static __always_inline __u32 index_of(__u32 version, __u32 cpu)
+{
+	__u32 key = (version & 1) * nr_cpu_ids + cpu;
+	const __u32 *index = cpu < nr_cpu_ids ? bpf_map_lookup_elem(&core_of, &key) : NULL;
+
+	return index ? *index : 0;
+}
+
+/* What a walk has seen of a claim. */
 struct seen {
 	__u64 walk;
+	/* The node of the core seen last, and how many whole ones there. */
+	__u32 node;
 	__u32 cores;
-	__u32 pad;
+	/* Cores of the node of the walk that it has, there or in place of them elsewhere. */
+	__u32 met;
+	/* Cores that it is owed on nodes before that one. */
+	__u32 owed;
 };
 
 /* By the claim's slot. */
@@ -167,110 +200,169 @@ static __always_inline struct scheduler loaded_scheduler(void)
 #endif
 
 /*
- * The next two are functions of their own for the verifier: it looks at them once, not at each
- * way that leads to them.
+ * The functions that are not inlined are so for the verifier: it looks at each of them once, not
+ * at every way that leads to them.
  */
 
-/* What runs on a CPU, from the slot of a claim on. */
+/* What runs on a CPU or a core, from the slot of a claim on. */
 enum {
 	NOBODY,
+	/* Threads of the launcher that end with the launch, or its claim's. */
+	SELF,
 	STRANGER,
+	OFFLINE,
 	FIRST_SLOT,
 };
 
-/* For which claim a task runs. */
-static __always_inline __u32 claim_of(struct task_struct *task)
+/*
+ * How many tasks would run on a CPU. Since 6.12 a task that went to sleep may stay on the queue
+ * for a while, and in its count (set_delayed(), kernel/sched/fair.c).
+ */
+static __always_inline __u32 nr_runnable(const struct rq *rq)
 {
-	struct holder *h = holder_of(task);
+	__u32 asleep = 0;
+
+	if (bpf_core_field_exists(rq->cfs.h_nr_runnable))
+		asleep = rq->cfs.h_nr_queued - rq->cfs.h_nr_runnable;
+	return rq->nr_running - asleep;
+}
+
+/* A queue of more than these is not looked at. */
+#define QUEUE_MAX 16
+
+/*
+ * Of the tasks in a list of a queue, those of one process. It is read without the queue's lock, so
+ * it may change meanwhile: what comes of it is compared with the queue's own count, and looked at
+ * twice.
+ */
+static __always_inline __u32 count_threads(const struct list_head *head, __u32 node, int tgid)
+{
+	const struct list_head *at = head;
+	const struct task_struct *task;
+	__u32 nr = 0;
+
+#pragma unroll 1
+	for (__u32 i = 0; i < QUEUE_MAX; i++) {
+		at = BPF_CORE_READ(at, next);
+		if (!at || at == head)
+			break;
+		task = (const void *)at - node;
+		if (BPF_CORE_READ(task, tgid) != tgid)
+			continue;
+		if (bpf_core_field_exists(task->se.sched_delayed) &&
+		    BPF_CORE_READ(task, se.sched_delayed))
+			continue;
+		nr++;
+	}
+	return nr;
+}
+
+/* Whether only one task would run on a CPU, or only threads of one process, if that matters. */
+static __always_inline bool is_shared(const struct rq *rq, int tgid)
+{
+	__u32 nr;
+
+	if (nr_runnable(rq) <= 1 || !tgid)
+		return nr_runnable(rq) > 1;
+	nr = count_threads(&rq->cfs_tasks, bpf_core_field_offset(struct task_struct, se.group_node),
+			   tgid);
+	if (bpf_core_field_exists(rq->scx.runnable_list))
+		nr += count_threads(&rq->scx.runnable_list,
+				    bpf_core_field_offset(struct task_struct, scx.runnable_node),
+				    tgid);
+	return nr != nr_runnable(rq);
+}
+
+/* For which claim a task runs, and whether the other threads of its process do. */
+static __always_inline __u32 claim_of(struct task_struct *task, int *tgid)
+{
+	const struct holder *h = holder_of(task);
 
 	if (!h)
 		return STRANGER;
+	*tgid = h->thread ? 0 : task->tgid;
 	if (claim_at(h->exec_slot, h->exec_id))
 		return FIRST_SLOT + h->exec_slot;
 	return claim_at(h->slot, h->id) ? FIRST_SLOT + h->slot : STRANGER;
 }
 
 /*
- * Whether the task that runs here is the only one that would. Since 6.12 a task that went to sleep
- * may stay on the queue for a while, and in its count (set_delayed(), kernel/sched/fair.c).
+ * Who shares its CPU in turns with somebody else has not got it. K8: a CPU on which a woken task
+ * is already queued still runs its idle task.
  */
-static __always_inline bool has_one(const struct rq *rq)
-{
-	__u32 asleep = 0;
-
-	if (bpf_core_field_exists(rq->cfs.h_nr_runnable))
-		asleep = rq->cfs.h_nr_queued - rq->cfs.h_nr_runnable;
-	return rq->nr_running - asleep <= 1 && !rq->ttwu_pending;
-}
-
-static __always_inline bool runs_alone_on(__u32 cpu)
-{
-	const struct rq *rq = bpf_per_cpu_ptr(&runqueues, cpu);
-
-	return rq && has_one(rq);
-}
-
-/* K8: a CPU on which a woken task is already queued still runs its idle task. */
-__u32 who_runs_on(__u32 cpu, bool ask_for_claims)
+__u32 who_runs_on(__u32 cpu, struct need *n)
 {
 	const struct rq *rq = bpf_per_cpu_ptr(&runqueues, cpu);
 	struct task_struct *task;
 	__u32 who = STRANGER;
+	int tgid = 0;
 
-	if (!rq)
+	if (!rq || !n)
+		return STRANGER;
+	if (!rq->online)
+		return OFFLINE;
+	n->switches += rq->nr_switches;
+	if (rq->ttwu_pending)
 		return STRANGER;
 	if (rq->curr == rq->idle)
-		return rq->nr_running || rq->ttwu_pending ? STRANGER : NOBODY;
-	/* A holder that shares its CPU in turns has not got it. */
-	if (!ask_for_claims || !has_one(rq))
-		return STRANGER;
-	/* Later kernels do not trust a pointer that was read from the queue. */
-	if (bpf_ksym_exists(bpf_task_from_pid)) {
+		return rq->nr_running ? STRANGER : NOBODY;
+	if (cpu == n->own_cpu || (n->own_tgid && rq->curr->tgid == n->own_tgid)) {
+		tgid = n->own_tgid;
+		who = cpu == n->own_cpu && !n->own_core ? STRANGER : SELF;
+	} else if (n->live && bpf_ksym_exists(bpf_task_from_pid)) {
+		/* Later kernels do not trust a pointer that was read from the queue. */
 		task = bpf_task_from_pid(rq->curr->pid);
 		if (task) {
-			who = claim_of(task);
+			who = claim_of(task, &tgid);
 			bpf_task_release(task);
 		}
-	} else if (rq->curr) {
-		who = claim_of(rq->curr);
+	} else if (n->live && rq->curr) {
+		who = claim_of(rq->curr, &tgid);
 	}
-	return who;
+	if (who == STRANGER || is_shared(rq, tgid))
+		return STRANGER;
+	return who == n->own_slot ? SELF : who;
 }
 
-/*
- * Who runs on a core: NOBODY, if only the looker on its own CPU and, with it, threads of the
- * program that its exec will replace; a claim, if nobody else; else STRANGER. own_slot is from
- * FIRST_SLOT on, like the answer.
- */
-__u32 who_runs_on_core(__u32 index, __u32 own_cpu, __u32 own_slot, bool ask_for_claims)
+/* The one who runs on a core, and nobody else; or NOBODY; else STRANGER. */
+__u32 who_runs_on_core(__u32 index, struct need *n)
 {
-	const struct core *core = bpf_map_lookup_elem(&cores, &index);
-	bool mine = false;
-	__u32 all = NOBODY;
+	const struct core *core;
+	__u32 all = OFFLINE;
 
+	if (!n)
+		return STRANGER;
+	core = core_at(n->version, index);
 	if (!core)
 		return STRANGER;
+	n->switches = 0;
 	for (__u32 i = 0; i < CORE_CPUS_MAX && i < core->nr_cpus; i++) {
-		__u32 cpu = core->cpu[i], who;
+		__u32 who = who_runs_on(core->cpu[i], n);
 
-		if (cpu == own_cpu) {
-			if (!runs_alone_on(cpu))
-				return STRANGER;
-			mine = true;
+		if (who == OFFLINE || who == all)
 			continue;
-		}
-		who = who_runs_on(cpu, ask_for_claims);
-		if (who == NOBODY)
-			continue;
-		if (who == own_slot) {
-			mine = true;
-			continue;
-		}
-		if (who == STRANGER || (all != NOBODY && all != who))
+		if (who == STRANGER)
 			return STRANGER;
-		all = who;
+		if (all == NOBODY || all == OFFLINE)
+			all = who;
+		else if (who != NOBODY)
+			return STRANGER;
 	}
-	return mine && all != NOBODY ? STRANGER : all;
+	return all;
+}
+
+/* How many cores a claim holds on nodes before this one. */
+__u32 held_before(__u32 slot, __u32 node)
+{
+	const struct claim *c = bpf_map_lookup_elem(&claims, &slot);
+	__u32 cores = 0;
+
+	if (!c)
+		return 0;
+#pragma unroll 1
+	for (__u32 i = 0; i < NODES_MAX && i < node; i++)
+		cores += c->held[i];
+	return cores;
 }
 
 static __always_inline bool cpu_is_allowed(const struct task_struct *task, __u32 cpu)
@@ -282,23 +374,13 @@ static __always_inline bool cpu_is_allowed(const struct task_struct *task, __u32
 	return word >> (cpu % 64) & 1;
 }
 
-/* One walk over cores. */
+/* What a walk over cores needs besides numbers. */
 struct walk {
+	struct need *need;
 	/* NULL: read the runqueues only. */
 	const struct cpumask *mask;
 	/* NULL: every CPU is allowed. */
 	const struct task_struct *task;
-	struct tally *tally;
-	__u64 id;
-	__u32 own_cpu;
-	__u32 own_slot;
-	__u32 first_core;
-	/* The node whose claims are asked for. */
-	__u32 node;
-	__u32 own_core;
-	bool live;
-	/* Another node's cores: only who runs there is of interest. */
-	bool elsewhere;
 };
 
 /* A core of which the task may use any thread is one that it can have. */
@@ -312,51 +394,93 @@ static __always_inline bool core_is_allowed(const struct walk *w, const struct c
 	return false;
 }
 
-/* A claim has a core whole. Up to what it holds on the node, it is owed one less. */
-static __always_inline void see_whole(struct walk *w, __u32 slot)
+/* In a mask the online threads of a core are set all or none; of the others it says nothing. */
+static __always_inline bool mask_has_core(const struct cpumask *mask, const struct core *core)
+{
+	for (__u32 i = 0; i < CORE_CPUS_MAX && i < core->nr_cpus; i++)
+		if (mask_has(mask, core->cpu[i]))
+			return true;
+	return false;
+}
+
+/*
+ * A claim has a core whole. First it stands for one that the claim holds on the same node; one
+ * more than these, for one on the first node where the claim has too few. So each counts once,
+ * whichever nodes are looked at.
+ */
+static __always_inline void see_whole(struct need *n, const struct core *core, __u32 slot)
 {
 	const struct claim *c = bpf_map_lookup_elem(&claims, &slot);
 	struct seen *s = bpf_map_lookup_elem(&seen, &slot);
 
 	if (!c || !s)
 		return;
-	if (s->walk != w->id) {
-		s->walk = w->id;
+	if (s->walk != n->walk) {
+		s->walk = n->walk;
+		s->node = core->node;
+		s->cores = 0;
+		s->met = 0;
+		s->owed = held_before(slot, n->at);
+	}
+	if (s->node != core->node) {
+		s->node = core->node;
 		s->cores = 0;
 	}
-	if (s->cores < c->held[place(w->node)]) {
-		s->cores++;
-		w->tally->met++;
+	s->cores++;
+	if (s->cores <= c->held[place(core->node)]) {
+		if (core->node > n->at)
+			return;
+		if (core->node < n->at && s->owed) {
+			s->owed--;
+			return;
+		}
+	} else if (s->owed) {
+		s->owed--;
+		return;
+	}
+	if (s->met < c->held[place(n->at)]) {
+		s->met++;
+		n->tally.met++;
 	}
 }
 
+/* What was seen becomes part of the print: which core, who, and since when. */
+static __always_inline void sign(struct need *n, __u32 index, __u32 who)
+{
+	n->print = (n->print ^ ((__u64)index << 32 | who)) * 0x9e3779b97f4a7c15;
+	n->print = (n->print ^ n->switches) * 0x9e3779b97f4a7c15;
+}
+
 /*
- * In a mask a core's threads are set all or none, so its leader stands for it. What the mask
- * calls busy is taken for busy: a task may be on its way there. What it calls free is looked
- * at: two siblings that change at the same time can leave the mask wrong until one of them
- * changes again (update_builtin_idle(), kernel/sched/ext_idle.c). The looker's own core is
+ * What the mask calls busy is taken for busy: a task may be on its way there. What it calls free
+ * is looked at: two siblings that change at the same time can leave the mask wrong until one of
+ * them changes again (update_builtin_idle(), kernel/sched/ext_idle.c). The looker's own core is
  * never in it.
  */
 static long visit_core(__u32 i, struct walk *w)
 {
-	__u32 index = w->first_core + i;
-	const struct core *core = bpf_map_lookup_elem(&cores, &index);
+	struct need *n = w->need;
+	__u32 index = n->first_core + i;
+	const struct core *core = core_at(n->version, index);
 	bool may_be_free;
 	__u32 who;
 
 	if (!core)
 		return 1;
-	may_be_free = !w->mask || mask_has(w->mask, core->cpu[0]) || index == w->own_core;
-	if (!may_be_free && !w->live)
+	may_be_free = !w->mask || mask_has_core(w->mask, core);
+	if (!may_be_free && !n->live && !n->own_tgid && index + 1 != n->own_index)
 		return 0;
-	who = who_runs_on_core(index, w->own_cpu, w->own_slot, w->live);
+	who = who_runs_on_core(index, n);
 	if (who >= FIRST_SLOT)
-		see_whole(w, who - FIRST_SLOT);
-	if (who != NOBODY || !may_be_free || w->elsewhere)
+		see_whole(n, core, who - FIRST_SLOT);
+	else if (n->elsewhere || !(who == SELF || (who == NOBODY && may_be_free)))
 		return 0;
-	w->tally->total++;
+	sign(n, index, who);
+	if (who >= FIRST_SLOT)
+		return 0;
+	n->tally.total++;
 	if (core_is_allowed(w, core))
-		w->tally->free++;
+		n->tally.free++;
 	return 0;
 }
 
@@ -370,38 +494,39 @@ enum look {
 };
 
 /*
- * Looks how a node stands for a launch; its tally then has the numbers. Call within an RCU read
- * section only. What it says of claims is true only if the ledger's ticket was the same
- * before and after. For the verifier, a function of its own.
+ * Looks how a node stands for a launch; its tally then has the numbers, and its print is more by
+ * what was seen. Call within an RCU read section only. What it says of claims is true only if the
+ * ledger's ticket was the same before and after.
  */
 enum look look_at(struct need *n, __u32 node_id)
 {
-	__u32 zero = 0, cpu = n ? n->own_cpu : NO_CPU;
-	struct walk w = { .node = node_id, .own_core = -1, .own_cpu = cpu };
-	const struct node *node = bpf_map_lookup_elem(&nodes, &node_id);
+	struct walk w = { .need = n };
 	struct task_struct *task = bpf_get_current_task_btf();
-	__u64 *walk = bpf_map_lookup_elem(&walks, &zero);
 	const struct ledger *l = the_ledger();
 	const struct cpumask *mask;
+	const struct node *node;
 	const struct claim *own;
-	const __u32 *core;
+	__u32 zero = 0, held, want;
 	struct tally *t;
-	__u32 held, met;
+	__u64 *walk;
 
-	if (!n || !node || !node->nr_cores || !l || !walk || node_id >= NODES_MAX)
+	walk = bpf_map_lookup_elem(&walks, &zero);
+	if (!n || !l || !walk || node_id >= NODES_MAX)
 		return LOOKED_AT_NOTHING;
-	core = bpf_map_lookup_elem(&core_of, &cpu);
-	if (core)
-		w.own_core = *core - 1;
+	node = node_at(n->version, node_id);
+	if (!node || !node->nr_cores)
+		return LOOKED_AT_NOTHING;
+	n->own_index = index_of(n->version, n->own_cpu);
 	if (!n->anybody && (__u32)task->nr_cpus_allowed < nr_cpu_ids)
 		w.task = task;
 	own = claim_at(n->taker.slot, n->taker.id);
-	w.own_slot = own ? FIRST_SLOT + n->taker.slot : NOBODY;
+	n->own_slot = own ? FIRST_SLOT + n->taker.slot : NOBODY;
+	n->live = l->live;
 	t = &n->tally;
-	w.tally = t;
-	w.id = __sync_fetch_and_add(walk, 1) + 1;
-	w.first_core = node->first_core;
-	w.live = l->live;
+	n->walk = __sync_fetch_and_add(walk, 1) + 1;
+	n->at = node_id;
+	n->elsewhere = false;
+	n->first_core = node->first_core;
 	t->free = 0;
 	t->total = 0;
 	t->met = 0;
@@ -423,18 +548,18 @@ enum look look_at(struct need *n, __u32 node_id)
 	held = l->held[place(node_id)];
 	if (own)
 		held -= own->held[place(node_id)];
-	met = t->met;
-	/* Who is owed a core here may have one elsewhere. */
-	if (held > met && t->free >= n->missing && t->total < n->missing + held - met) {
+	/* Who is owed a core here may have one elsewhere; that matters if it decides. */
+	want = n->scope == SCOPE_SPREAD && t->free < n->missing ? t->free : n->missing;
+	if (want && t->free >= want && held > t->met && t->total < want + held - t->met) {
 		w.mask = NULL;
-		w.elsewhere = true;
-		w.first_core = 0;
+		n->elsewhere = true;
+		n->first_core = 0;
 		bpf_loop(node->first_core, visit_core, &w, 0);
-		w.first_core = node->first_core + node->nr_cores;
-		bpf_loop(nr_cores - w.first_core, visit_core, &w, 0);
+		n->first_core = node->first_core + node->nr_cores;
+		bpf_loop(topology.nr_cores[n->version & 1] - n->first_core, visit_core, &w, 0);
 	}
 	t->held = held;
-	return *(volatile __u64 *)walk == w.id ? LOOKED : LOOKED_DISTURBED;
+	return *(volatile __u64 *)walk == n->walk ? LOOKED : LOOKED_DISTURBED;
 }
 
 #endif

@@ -38,6 +38,21 @@ struct signal_struct {
 	atomic_t live;
 };
 
+struct list_head {
+	struct list_head *next;
+};
+
+struct sched_entity {
+	struct list_head group_node;
+	/* 6.12: it went to sleep and only waits to be taken off. */
+	unsigned char sched_delayed;
+};
+
+/* 6.12. */
+struct sched_ext_entity {
+	struct list_head runnable_node;
+};
+
 struct mm_struct;
 
 struct task_struct {
@@ -56,6 +71,9 @@ struct task_struct {
 	 */
 	struct cpumask cpus_mask;
 	int nr_cpus_allowed;
+	struct sched_entity se;
+	/* 6.12. */
+	struct sched_ext_entity scx;
 };
 
 struct qstr {
@@ -96,10 +114,22 @@ struct cfs_rq {
 	unsigned int h_nr_runnable;
 };
 
+/* 6.12. */
+struct scx_rq {
+	struct list_head runnable_list;
+};
+
 struct rq {
 	struct cfs_rq cfs;
+	struct list_head cfs_tasks;
+	/* 6.12. */
+	struct scx_rq scx;
+	/* 0 while the CPU is offline (kernel/sched/core.c, sched_cpu_deactivate()). */
+	int online;
 	unsigned int nr_running;
 	unsigned int ttwu_pending;
+	/* Ever growing. */
+	__u64 nr_switches;
 	struct task_struct *curr;
 	struct task_struct *idle;
 };
@@ -129,6 +159,11 @@ struct scx_sched {
 };
 
 #pragma clang attribute pop
+
+enum cpuhp_state {
+	/* The step of a CPU's coming that lets tasks run there. */
+	CPUHP_AP_ACTIVE = 235,
+};
 
 enum scx_ops_flags {
 	SCX_OPS_KEEP_BUILTIN_IDLE = 1,

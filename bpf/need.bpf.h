@@ -11,10 +11,7 @@
 #include "idle.bpf.h"
 #include "kernel.h"
 
-/* Node numbers of this machine are below it. */
-const volatile __u32 nr_nodes = 1;
-
-/* How often a launch looks again when others change the claims meanwhile. */
+/* How often a launch looks again when something moves meanwhile. */
 #define ATTEMPTS 64
 
 static __always_inline __u64 ticket_of(const struct ledger *l)
@@ -86,19 +83,24 @@ static long weigh_next(__u32 i, struct search *s)
 	return s->disturbed || !n->missing;
 }
 
-/* Looks, and takes; whether that is settled. */
+/*
+ * Looks, and takes; whether that is settled. Cores are seen one after the other, so a task that
+ * moves may be seen on two of them or on none. What two looks have seen alike was so at the moment
+ * between them, all of it at once.
+ */
 static long attempt(__u32 i, struct search *s)
 {
 	struct need *n = s->need;
 	struct ledger *l = the_ledger();
-	__u32 cpu = bpf_get_smp_processor_id();
-	const __u32 *core = bpf_map_lookup_elem(&core_of, &cpu);
+	__u64 before = n->print, ticket = n->taker.ticket;
 	bool holds;
 
 	if (!l)
 		return 1;
-	/* The daemon read the topology before this CPU came. */
-	n->unknown = !core || !*core;
+	n->version = topology.version;
+	/* The daemon read the topology before a CPU came that it does not know. */
+	if (newcomers != topology.newcomers || !index_of(n->version, n->own_cpu))
+		return 1;
 	n->taker.ticket = ticket_of(l);
 	n->taker.wants.parts.nr = 0;
 	n->missing = n->cores;
@@ -106,6 +108,7 @@ static long attempt(__u32 i, struct search *s)
 	n->free = 0;
 	n->unmet = 0;
 	n->seen = false;
+	n->print = 0;
 
 	s->disturbed = false;
 	if (n->scope == SCOPE_NODE)
@@ -113,10 +116,9 @@ static long attempt(__u32 i, struct search *s)
 	else
 		bpf_loop(nr_nodes, weigh_next, s, 0);
 
-	if (s->disturbed)
+	if (s->disturbed || !i || n->print != before || n->taker.ticket != ticket ||
+	    n->version != topology.version)
 		return 0;
-	if (n->missing && n->unknown)
-		return 1;
 	holds = n->taker.wants.holds;
 	if (n->missing || (!holds && !n->taker.id)) {
 		if (n->taker.ticket != ticket_of(l))

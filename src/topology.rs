@@ -3,6 +3,7 @@
 //! (Documentation/ABI/stable/sysfs-devices-system-cpu and -node).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +22,8 @@ pub struct Topology {
     /// The kernel's `nr_cpu_ids`: one more than the highest CPU number that
     /// can ever come online.
     pub possible: u32,
+    /// The kernel's `nr_node_ids`: the same for nodes.
+    pub possible_nodes: u32,
 }
 
 /// One NUMA node.
@@ -107,11 +110,73 @@ impl Topology {
             .map(|(id, cores)| Node { id, cores })
             .collect();
         let possible = cpulist(&sysfs.join("devices/system/cpu/possible"))?;
+        let nodes_path = sysfs.join("devices/system/node/possible");
+        let possible_nodes = if nodes_path.exists() {
+            cpulist(&nodes_path)?
+        } else {
+            BTreeSet::from([0])
+        };
         Ok(Self {
             nodes,
-            possible: possible.last().map_or(0, |highest| highest + 1),
+            possible: end(&possible),
+            possible_nodes: end(&possible_nodes),
         })
     }
+
+    /// This topology and the CPUs of `seen` that are offline now: with the siblings that they
+    /// had, or as the cores that they were.
+    #[must_use]
+    pub fn and_offline_of(&self, seen: &Self) -> Self {
+        let online: BTreeSet<u32> = self.cpus().collect();
+        let mut nodes: BTreeMap<u32, Vec<Core>> = self
+            .nodes
+            .iter()
+            .map(|node| (node.id, node.cores.clone()))
+            .collect();
+        for node in &seen.nodes {
+            for core in &node.cores {
+                let offline = core.cpus.iter().filter(|cpu| !online.contains(cpu));
+                let mut now = nodes.values_mut().flatten();
+                if let Some(now) =
+                    now.find(|now| now.cpus.iter().any(|cpu| core.cpus.contains(cpu)))
+                {
+                    now.cpus.extend(offline);
+                    now.cpus.sort_unstable();
+                } else {
+                    nodes.entry(node.id).or_default().push(core.clone());
+                }
+            }
+        }
+        for cores in nodes.values_mut() {
+            cores.sort_unstable_by_key(Core::leader);
+        }
+        Self {
+            nodes: nodes
+                .into_iter()
+                .map(|(id, cores)| Node { id, cores })
+                .collect(),
+            ..*self
+        }
+    }
+
+    fn cpus(&self) -> impl Iterator<Item = u32> {
+        let cores = self.nodes.iter().flat_map(|node| &node.cores);
+        cores.flat_map(|core| &core.cpus).copied()
+    }
+}
+
+/// How many there are of each.
+impl fmt::Display for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cores: usize = self.nodes.iter().map(|node| node.cores.len()).sum();
+        let (nodes, cpus) = (self.nodes.len(), self.cpus().count());
+        write!(f, "{nodes} nodes, {cores} cores, {cpus} CPUs")
+    }
+}
+
+/// One more than the highest number of a list.
+fn end(numbers: &BTreeSet<u32>) -> u32 {
+    numbers.last().map_or(0, |highest| highest + 1)
 }
 
 fn online(sysfs: &Path) -> Result<BTreeSet<u32>, Error> {

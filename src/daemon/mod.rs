@@ -3,6 +3,7 @@
 //! nothing else.
 
 mod control;
+mod hotplug;
 mod lock;
 
 use std::io::{self, IsTerminal, Write};
@@ -19,20 +20,24 @@ use crate::gate::{self, Gate, abi};
 use crate::kernel::{SchedExt, Source};
 use crate::policy::{Effect, Errno, Hook, Mode, Policy, Verdict, Word};
 use crate::report::{Event, Events, Failures, Node, Rule, Scheduler, Status, Syslog};
-use crate::topology::Topology;
+use crate::topology::{SYSFS, Topology};
 use control::Control;
 pub use control::{SOCKET, ask};
+use hotplug::Hotplug;
 pub use lock::{Busy, Lock};
 
 const SIGNALS: u64 = 0;
 const EVENTS: u64 = 1;
 const QUESTIONS: u64 = 2;
+const HOTPLUG: u64 = 3;
 
 /// A gate that stands, and what it stands for.
 pub struct Daemon<'obj> {
     gate: Gate<'obj>,
     policy: Policy,
+    /// The machine as it is online, and with all CPUs that were ever seen.
     topology: Topology,
+    seen: Topology,
     syslog: Syslog,
     emitted: u64,
     /// Verdicts go to stderr too: somebody watches.
@@ -45,6 +50,7 @@ impl<'obj> Daemon<'obj> {
         Self {
             gate,
             policy,
+            seen: topology.clone(),
             topology,
             syslog: Syslog::default(),
             emitted: 0,
@@ -61,20 +67,24 @@ impl<'obj> Daemon<'obj> {
     pub fn run(mut self) -> Result<()> {
         let signals = signals()?;
         let control = Control::bind(Path::new(SOCKET))?;
+        let hotplug = Hotplug::listen()?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("cannot make an epoll")?;
         for (fd, token) in [
             (signals.as_fd(), SIGNALS),
             (self.gate.events_fd(), EVENTS),
             (control.as_fd(), QUESTIONS),
+            (hotplug.as_fd(), HOTPLUG),
         ] {
             epoll
                 .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))
                 .context("cannot watch a descriptor")?;
         }
         self.gate.attach()?;
+        // What changed before the hooks stood.
+        self.follow();
         self.say(Severity::LOG_NOTICE, &self.ready_line()?);
         loop {
-            let mut ready = [EpollEvent::empty(); 3];
+            let mut ready = [EpollEvent::empty(); 4];
             let count = match epoll.wait(&mut ready, EpollTimeout::NONE) {
                 Err(nix::Error::EINTR) => continue,
                 answer => answer.context("cannot wait for events")?,
@@ -83,6 +93,8 @@ impl<'obj> Daemon<'obj> {
                 match event.data() {
                     EVENTS => _ = self.log_events()?,
                     QUESTIONS => control.answer(|| self.status()),
+                    HOTPLUG if hotplug.happened() => self.follow(),
+                    HOTPLUG => {}
                     _ => return self.stop(),
                 }
             }
@@ -111,6 +123,35 @@ impl<'obj> Daemon<'obj> {
             "stopped: the gate is detached, launches are not judged",
         );
         Ok(())
+    }
+
+    /// Lets the gate know which CPUs are there. If that fails, the gate goes on with what it knows,
+    /// and says `unknown` if a CPU came that it does not know.
+    fn follow(&mut self) {
+        if let Err(error) = self.try_follow() {
+            let line = format!("cannot follow the topology: {error:#}");
+            self.say(Severity::LOG_ERR, &line);
+        }
+    }
+
+    fn try_follow(&mut self) -> Result<()> {
+        loop {
+            let newcomers = self.gate.newcomers()?;
+            let topology = Topology::read(Path::new(SYSFS))?;
+            self.seen = topology.and_offline_of(&self.seen);
+            self.gate.follow(&self.seen, newcomers)?;
+            if topology != self.topology {
+                let line = format!(
+                    "the machine has {topology} online; it had {}",
+                    self.topology
+                );
+                self.say(Severity::LOG_NOTICE, &line);
+                self.topology = topology;
+            }
+            if self.gate.newcomers()? == newcomers {
+                return Ok(());
+            }
+        }
     }
 
     /// To the log, and to stderr.

@@ -9,7 +9,7 @@ use crate::raw::plain_types;
 pub(super) use crate::raw::{bytes, live, read};
 
 plain_types! {
-    core: 36,
+    core: 40,
     counters: 48,
     event: 352,
     exe: 280,

@@ -11,6 +11,7 @@ use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
+use std::sync::atomic::{Ordering, fence};
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, OpenObject, ProgramInput, RingBuffer, RingBufferBuilder};
@@ -19,7 +20,7 @@ use crate::libbpf_log::Listening;
 use crate::policy::Policy;
 use crate::topology::Topology;
 use skel::{GateSkel, GateSkelBuilder};
-use tables::{PolicyTables, TopologyTables};
+use tables::{PolicyTables, TopologyTables, node_ids};
 
 /// Why the gate could not be loaded, attached or asked.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,9 @@ pub struct Gate<'obj> {
     events: RingBuffer<'obj>,
     inbox: Rc<RefCell<Inbox>>,
     skel: GateSkel<'obj>,
+    /// Entries of one half of the maps of nodes, and of cores.
+    node_ids: u32,
+    cpu_ids: u32,
 }
 
 #[derive(Default)]
@@ -103,24 +107,19 @@ impl<'obj> Gate<'obj> {
     ) -> Result<Self, Error> {
         let heard = Listening::begin();
         let policy = PolicyTables::new(policy, FIRST_GENERATION);
-        let topology = TopologyTables::new(topology).map_err(Error::Topology)?;
+        let (node_ids, cpu_ids) = (node_ids(topology), topology.possible);
+        // A claim holds a core at least, a core has a CPU; one more may be on its way to each CPU.
+        let claims = 2 * cpu_ids;
 
         let mut open = GateSkelBuilder::default()
             .open(storage)
             .map_err(Error::kernel(&heard, "open its object"))?;
         for (map, entries) in [
-            (&mut open.maps.nodes, topology.nodes.len()),
-            (&mut open.maps.cores, topology.cores.len()),
-            (&mut open.maps.core_of, topology.core_of.len()),
-            // A claim holds a core at least; one more may be on its way to each CPU.
-            (
-                &mut open.maps.claims,
-                topology.cores.len() + topology.core_of.len(),
-            ),
-            (
-                &mut open.maps.seen,
-                topology.cores.len() + topology.core_of.len(),
-            ),
+            (&mut open.maps.nodes, 2 * node_ids as usize),
+            (&mut open.maps.cores, 2 * cpu_ids as usize),
+            (&mut open.maps.core_of, 2 * cpu_ids as usize),
+            (&mut open.maps.claims, claims as usize),
+            (&mut open.maps.seen, claims as usize),
             (&mut open.maps.exes, policy.exes.len()),
             (&mut open.maps.launches, policy.launches.len()),
             (&mut open.maps.rules, policy.rules.len()),
@@ -134,9 +133,8 @@ impl<'obj> Gate<'obj> {
             .rodata_data
             .as_deref_mut()
             .ok_or(Error::Form("no .rodata"))?;
-        rodata.nr_cpu_ids = topology.nr_cpu_ids;
-        rodata.nr_cores = topology.cores.len() as u32;
-        rodata.nr_nodes = topology.nodes.len() as u32;
+        rodata.nr_cpu_ids = cpu_ids;
+        rodata.nr_nodes = node_ids;
         rodata.watched = policy.watched;
         let bss = open
             .maps
@@ -155,10 +153,7 @@ impl<'obj> Gate<'obj> {
                 format!("fill the map {}", map.name().display()),
             ))
         };
-        put_all(&skel.maps.nodes, &topology.nodes, put)?;
-        put_all(&skel.maps.cores, &topology.cores, put)?;
-        put_all(&skel.maps.core_of, &topology.core_of, put)?;
-        put_all(&skel.maps.rules, &policy.rules, put)?;
+        put_all(&skel.maps.rules, 0, &policy.rules, put)?;
         for (hash, exe) in &policy.exes {
             put(&skel.maps.exes, &hash.to_ne_bytes(), abi::bytes(exe))?;
         }
@@ -168,12 +163,57 @@ impl<'obj> Gate<'obj> {
         let inbox = Rc::new(RefCell::new(Inbox::default()));
         let events =
             listen(&skel, &inbox).map_err(Error::kernel(&heard, "open the ring buffer"))?;
-        Ok(Self {
+        let mut gate = Self {
             links: Vec::new(),
             events,
             inbox,
             skel,
-        })
+            node_ids,
+            cpu_ids,
+        };
+        gate.follow(topology, 0)?;
+        Ok(gate)
+    }
+
+    /// How many CPUs have come online that the gate did not know. While it is another number than
+    /// what [`Gate::follow`] was told, each verdict is `unknown`.
+    ///
+    /// # Errors
+    ///
+    /// The gate is of another form.
+    pub fn newcomers(&self) -> Result<u32, Error> {
+        let bss = self.skel.maps.bss_data.as_ref();
+        Ok(abi::live(&bss.ok_or(Error::Form("no .bss"))?.newcomers))
+    }
+
+    /// Lets the gate know this topology, which was read after [`Gate::newcomers`] had said so
+    /// many. A CPU that is offline may be part of it. Launches see the one before or this one.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; the one before stays.
+    pub fn follow(&mut self, topology: &Topology, newcomers: u32) -> Result<(), Error> {
+        let heard = Listening::begin();
+        let tables = TopologyTables::new(topology).map_err(Error::Topology)?;
+        let maps = &mut self.skel.maps;
+        let bss = maps.bss_data.as_deref_mut().ok_or(Error::Form("no .bss"))?;
+        let version = bss.topology.version.wrapping_add(1);
+        let half = version & 1;
+        let put = |map: &dyn MapCore, key: &[u8], value: &[u8]| {
+            map.update(key, value, MapFlags::ANY).map_err(Error::kernel(
+                &heard,
+                format!("fill the map {}", map.name().display()),
+            ))
+        };
+        put_all(&maps.nodes, half * self.node_ids, &tables.nodes, put)?;
+        put_all(&maps.cores, half * self.cpu_ids, &tables.cores, put)?;
+        put_all(&maps.core_of, half * self.cpu_ids, &tables.core_of, put)?;
+        bss.topology.nr_cores[half as usize] = tables.cores.len() as u32;
+        fence(Ordering::SeqCst);
+        bss.topology.version = version;
+        fence(Ordering::SeqCst);
+        bss.topology.newcomers = newcomers;
+        Ok(())
     }
 
     /// Attaches all hooks, or none.
@@ -186,6 +226,7 @@ impl<'obj> Gate<'obj> {
         let progs = &self.skel.progs;
         // Those that judge come last: no launch may take a claim that nobody gives back.
         let hooks = [
+            &progs.on_cpu,
             &progs.on_task_free,
             &progs.on_exit,
             &progs.on_exec_failed,
@@ -309,12 +350,14 @@ pub const FIRST_GENERATION: u32 = 1;
 /// How many events are taken at once.
 const BATCH: usize = 256;
 
+/// Puts values into an array, one after the other.
 fn put_all<T: plain::Plain>(
     map: &dyn MapCore,
+    first: u32,
     values: &[T],
     put: impl Fn(&dyn MapCore, &[u8], &[u8]) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    (0u32..)
+    (first..)
         .zip(values)
         .try_for_each(|(i, value)| put(map, &i.to_ne_bytes(), abi::bytes(value)))
 }

@@ -180,7 +180,7 @@ fn name_bit(path: &[u8]) -> u32 {
     (hash / (u64::MAX / u64::from(FILTER_BITS) + 1)) as u32
 }
 
-/// A topology as the gate reads it.
+/// A topology as the gate reads it: one half of its maps.
 pub(super) struct TopologyTables {
     /// By node number; a number without a node has no cores.
     pub(super) nodes: Vec<abi::node>,
@@ -188,8 +188,6 @@ pub(super) struct TopologyTables {
     pub(super) cores: Vec<abi::core>,
     /// By CPU number: that of its core plus 1; 0 if no core has it.
     pub(super) core_of: Vec<u32>,
-    /// Highest CPU number plus one.
-    pub(super) nr_cpu_ids: u32,
 }
 
 impl TopologyTables {
@@ -200,29 +198,24 @@ impl TopologyTables {
     /// A core with more threads, or a node of a higher number, than the gate's types can hold,
     /// in words.
     pub(super) fn new(topology: &Topology) -> Result<Self, String> {
-        let count = topology
-            .nodes
-            .iter()
-            .map(|node| node.id + 1)
-            .max()
-            .unwrap_or(1);
-        if count > NODES_MAX {
-            return Err(format!(
-                "there is a node {}; coregate knows nodes up to {}",
-                count - 1,
-                NODES_MAX - 1
-            ));
-        }
-        let mut nodes = vec![abi::node::default(); count as usize];
+        let mut nodes = vec![abi::node::default(); node_ids(topology) as usize];
         let mut cores = Vec::new();
         let mut core_of = vec![0; topology.possible as usize];
         for node in &topology.nodes {
-            nodes[node.id as usize] = abi::node {
+            let Some(entry) = nodes.get_mut(node.id as usize) else {
+                return Err(format!(
+                    "there is a node {}; coregate knows nodes up to {}",
+                    node.id,
+                    NODES_MAX - 1
+                ));
+            };
+            *entry = abi::node {
                 first_core: cores.len() as u32,
                 nr_cores: node.cores.len() as u32,
             };
             for core in &node.cores {
                 let mut entry = abi::core {
+                    node: node.id,
                     nr_cpus: core.cpus.len() as u32,
                     cpu: [0; CORE_CPUS_MAX],
                 };
@@ -244,9 +237,13 @@ impl TopologyTables {
             nodes,
             cores,
             core_of,
-            nr_cpu_ids: topology.possible,
         })
     }
+}
+
+/// Node numbers that the gate has room for, of those that can come.
+pub(super) fn node_ids(topology: &Topology) -> u32 {
+    topology.possible_nodes.clamp(1, NODES_MAX)
 }
 
 #[cfg(test)]

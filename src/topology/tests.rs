@@ -30,6 +30,7 @@ fn machine(
     ];
     if !nodes.is_empty() {
         files.push(("node/online".into(), ids.join(",")));
+        files.push(("node/possible".into(), ids.join(",")));
     }
     for (id, cpus) in nodes {
         files.push((format!("node/node{id}/cpulist"), cpus.to_string()));
@@ -81,6 +82,7 @@ fn two_nodes_two_threads() {
                 },
             ],
             possible: 8,
+            possible_nodes: 2,
         }
     );
     assert_eq!(topology.nodes[1].cores[0].leader(), 4);

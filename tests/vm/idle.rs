@@ -242,7 +242,7 @@ fn harm() -> Result<()> {
     program(SERVER)?;
     let mut storage = MaybeUninit::uninit();
     let skel = UnguardedSkelBuilder::default().open(&mut storage)?.load()?;
-    let (node, core) = ([0u32, 1], [1u32, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let (node, core) = ([0u32, 1], [0u32, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
     let bytes = |words: &[u32]| {
         words
             .iter()

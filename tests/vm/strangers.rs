@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use nix::libc::{self, EAGAIN, EXDEV};
+use nix::sys::signal::Signal;
 
 use crate::admission::gate_on_node_0;
 use crate::gate::Gate;
@@ -295,14 +296,17 @@ fn unknown() -> Result<()> {
             &format!("on_unknown = \"{on_unknown}\"\n[[rule]]"),
         );
         let gate = Gate::start(&policy);
+        // The daemon would follow.
+        let stopped = gate.and_then(|gate| gate.signal(Signal::SIGSTOP).map(|()| gate));
         set_online(1)?;
-        let gate = gate?;
+        let gate = stopped?;
         pin(&node_1)?;
         ensure!(
             launch(&mut command(SERVER))?.is_some() == denied,
             "{mode}, {on_unknown}"
         );
         starts(NEIGHBOUR)?;
+        gate.signal(Signal::SIGCONT)?;
         let verdict = gate.verdict()?;
         ensure!(
             verdict.get("verdict") == "unknown" && verdict.effect() == effect,
