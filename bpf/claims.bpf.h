@@ -14,6 +14,7 @@
 
 #include "abi.h"
 #include "counts.bpf.h"
+#include "domain.bpf.h"
 #include "kernel.h"
 
 /* How many cores on which nodes. */
@@ -47,7 +48,8 @@ struct claim {
 	__u16 held[NODES_MAX];
 	/* Free slots are chained: the next one plus 1. */
 	__u32 next;
-	__u32 pad;
+	/* The number of its domain plus 1; 0: it is not confined. */
+	__u32 domain;
 	struct bpf_timer timer;
 };
 
@@ -76,6 +78,9 @@ struct ledger {
 	__u32 free;
 	__u32 used;
 	__u32 live;
+	/* Live claims with a domain, and domains that were ever used. */
+	__u32 confined;
+	__u32 domains;
 	__u32 pad;
 	__u64 ticket;
 	__u32 held[NODES_MAX];
@@ -97,7 +102,20 @@ struct taker {
 	__u32 slot;
 	/* The launch is an exec: the claim depends on how that ends. */
 	__u32 exec;
+	/* The number of its domain plus 1; 0: it is not confined. */
+	__u32 domain;
+	__u32 pad;
+	/* Its last walk: what this CPU's view has is its own as long as there was no other. */
+	__u64 walk;
 };
+
+/* How many walks there were on this CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} walks SEC(".maps");
 
 /* How a node stands, for a launch. */
 struct tally {
@@ -130,8 +148,11 @@ struct need {
 	int own_tgid;
 	/* The claim that it has already, as who_runs_on() calls it; or NOBODY. */
 	__u32 own_slot;
-	/* Its affinity does not matter. */
+	/* Its affinity does not matter; or it may not use every CPU. */
 	__u32 anybody;
+	__u32 confined;
+	/* Cores are of interest as sets, not only as numbers. */
+	__u32 in_sets;
 	/* Whether there are claims. */
 	__u32 live;
 	/* Of the topology that is looked at. */
@@ -153,10 +174,10 @@ struct need {
 	__u64 print;
 	/* Of the core seen last: how often its CPUs have changed tasks. */
 	__u64 switches;
-	/* The walk: its number, the node whose claims are asked for, the core where it begins. */
-	__u64 walk;
+	/* The walk: the node whose claims are asked for, its cores. */
 	__u32 at;
 	__u32 first_core;
+	__u32 nr_cores;
 	/* The index of the launcher's core plus 1. */
 	__u32 own_index;
 	/* The cores are other nodes': only who runs there is of interest. */
@@ -284,6 +305,8 @@ static __always_inline void drop(struct ledger *l, struct claim *c, __u32 slot)
 	hold_none(l, c, &c->then.parts);
 	c->now.parts.nr = 0;
 	c->then.parts.nr = 0;
+	l->confined -= !!c->domain;
+	c->domain = 0;
 	c->id = 0;
 	c->until = 0;
 	c->next = l->free;
@@ -304,17 +327,22 @@ enum taken {
  * Takes a claim, or makes more of the one there is: for all parts at once. The holder is known as
  * one from the same moment on, or what it runs on would not count as its own.
  */
-static __always_inline enum taken take(struct ledger *l, struct taker *t, struct holder *h)
+enum taken take(struct taker *t, struct holder *h)
 {
-	__u32 slot = t->id ? t->slot : l->free ? l->free - 1 : l->used;
+	struct ledger *l = the_ledger();
+	__u32 slot = !l || !t ? 0 : t->id ? t->slot : l->free ? l->free - 1 : l->used;
+	__u32 zero = 0, domain = t ? t->domain - 1 : 0;
 	struct claim *c = bpf_map_lookup_elem(&claims, &slot);
+	struct domain *d = bpf_map_lookup_elem(&domains, &domain);
+	const __u64 *walk = bpf_map_lookup_elem(&walks, &zero);
 	struct bpf_spin_lock *lock = the_lock();
+	const struct view *v = the_view();
 	bool late;
 
-	if (!c || !lock)
+	if (!l || !t || !h || !c || !lock || !walk || !v || (t->domain && !d))
 		return TAKEN_FULL;
 	bpf_spin_lock(lock);
-	late = l->ticket != t->ticket;
+	late = l->ticket != t->ticket || *walk != t->walk;
 	if (!late) {
 		if (!t->id) {
 			if (l->free)
@@ -326,6 +354,12 @@ static __always_inline enum taken take(struct ledger *l, struct taker *t, struct
 			t->slot = slot;
 			c->id = t->id;
 		}
+		if (d)
+			d->cpus = v->allowed;
+		if (t->domain > l->domains)
+			l->domains = t->domain;
+		l->confined += !!t->domain - !!c->domain;
+		c->domain = t->domain;
 		hold_all(l, c, &t->wants.parts);
 		if (t->exec) {
 			c->then = t->wants;

@@ -123,7 +123,7 @@ static __always_inline void begin_child(struct holder *h, enum hook hook)
 }
 
 /* Judges a launch that a rule watches: 0, or the errno of its denial, negative. */
-static __noinline int judge(const struct launch *l)
+static __always_inline int judge(const struct launch *l)
 {
 	const struct rule *rule = bpf_map_lookup_elem(&rules, &l->rule);
 	struct task_struct *task = bpf_get_current_task_btf();

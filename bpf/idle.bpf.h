@@ -12,10 +12,9 @@
 
 #include "abi.h"
 #include "claims.bpf.h"
+#include "domain.bpf.h"
 #include "kernel.h"
 
-/* Highest CPU number of this machine plus one, online or not. */
-const volatile __u32 nr_cpu_ids = 1;
 /* Node numbers of this machine are below it. */
 const volatile __u32 nr_nodes = 1;
 
@@ -88,14 +87,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct seen);
 } seen SEC(".maps");
-
-/* How many walks there were on this CPU. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u64);
-} walks SEC(".maps");
 
 /* What is known of the loaded scheduler; all 0 when there is none or nothing is known. */
 struct scheduler {
@@ -374,22 +365,20 @@ static __always_inline bool cpu_is_allowed(const struct task_struct *task, __u32
 	return word >> (cpu % 64) & 1;
 }
 
-/* What a walk over cores needs besides numbers. */
+/* What a walk over cores needs. */
 struct walk {
 	struct need *need;
 	/* NULL: read the runqueues only. */
 	const struct cpumask *mask;
-	/* NULL: every CPU is allowed. */
-	const struct task_struct *task;
 };
 
 /* A core of which the task may use any thread is one that it can have. */
-static __always_inline bool core_is_allowed(const struct walk *w, const struct core *core)
+static __always_inline bool core_is_allowed(const struct core *core)
 {
-	if (!w->task)
-		return true;
+	const struct task_struct *task = bpf_get_current_task_btf();
+
 	for (__u32 i = 0; i < CORE_CPUS_MAX && i < core->nr_cpus; i++)
-		if (cpu_is_allowed(w->task, core->cpu[i]))
+		if (cpu_is_allowed(task, core->cpu[i]))
 			return true;
 	return false;
 }
@@ -415,8 +404,8 @@ static __always_inline void see_whole(struct need *n, const struct core *core, _
 
 	if (!c || !s)
 		return;
-	if (s->walk != n->walk) {
-		s->walk = n->walk;
+	if (s->walk != n->taker.walk) {
+		s->walk = n->taker.walk;
 		s->node = core->node;
 		s->cores = 0;
 		s->met = 0;
@@ -451,6 +440,31 @@ static __always_inline void sign(struct need *n, __u32 index, __u32 who)
 	n->print = (n->print ^ n->switches) * 0x9e3779b97f4a7c15;
 }
 
+/* Counts a free core. */
+static __always_inline void see_free(struct need *n, const struct core *core, bool is_allowed)
+{
+	struct view *v = n->in_sets ? the_view() : NULL;
+
+	n->tally.total++;
+	if (is_allowed)
+		n->tally.free++;
+	if (v)
+		add_cpu(&v->free, core->cpu[0]);
+}
+
+/* Adds a core to the sets; whether the launch may use it. */
+static __always_inline bool see_allowed(const struct need *n, const struct core *core)
+{
+	struct view *v = n->in_sets ? the_view() : NULL;
+	bool is_allowed = !n->confined || core_is_allowed(core);
+
+	if (v)
+		add_cpu(&v->node, core->cpu[0]);
+	if (v && is_allowed)
+		add_cpu(&v->allowed, core->cpu[0]);
+	return is_allowed;
+}
+
 /*
  * What the mask calls busy is taken for busy: a task may be on its way there. What it calls free
  * is looked at: two siblings that change at the same time can leave the mask wrong until one of
@@ -462,11 +476,12 @@ static long visit_core(__u32 i, struct walk *w)
 	struct need *n = w->need;
 	__u32 index = n->first_core + i;
 	const struct core *core = core_at(n->version, index);
-	bool may_be_free;
+	bool may_be_free, is_allowed;
 	__u32 who;
 
 	if (!core)
 		return 1;
+	is_allowed = !n->elsewhere && see_allowed(n, core);
 	may_be_free = !w->mask || mask_has_core(w->mask, core);
 	if (!may_be_free && !n->live && !n->own_tgid && index + 1 != n->own_index)
 		return 0;
@@ -475,12 +490,9 @@ static long visit_core(__u32 i, struct walk *w)
 		see_whole(n, core, who - FIRST_SLOT);
 	else if (n->elsewhere || !(who == SELF || (who == NOBODY && may_be_free)))
 		return 0;
+	else
+		see_free(n, core, is_allowed);
 	sign(n, index, who);
-	if (who >= FIRST_SLOT)
-		return 0;
-	n->tally.total++;
-	if (core_is_allowed(w, core))
-		n->tally.free++;
 	return 0;
 }
 
@@ -493,6 +505,61 @@ enum look {
 	LOOKED_DISTURBED,
 };
 
+/* Prepares a look: whether there is such a node. */
+bool begin_look(struct need *n, __u32 node_id)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	const struct ledger *l = the_ledger();
+	struct view *v = the_view();
+	const struct node *node;
+
+	if (!n || !l || !v || node_id >= NODES_MAX)
+		return false;
+	node = node_at(n->version, node_id);
+	if (!node || !node->nr_cores)
+		return false;
+	n->confined = !n->anybody && (__u32)task->nr_cpus_allowed < nr_cpu_ids;
+	n->in_sets = n->confined || l->confined;
+	if (n->in_sets) {
+		clear(&v->node);
+		clear(&v->free);
+	}
+	n->own_index = index_of(n->version, n->own_cpu);
+	n->own_slot = NOBODY;
+	if (claim_at(n->taker.slot, n->taker.id))
+		n->own_slot = FIRST_SLOT + n->taker.slot;
+	n->live = l->live;
+	n->at = node_id;
+	n->elsewhere = false;
+	n->first_core = node->first_core;
+	n->nr_cores = node->nr_cores;
+	n->tally.free = 0;
+	n->tally.total = 0;
+	n->tally.met = 0;
+	return true;
+}
+
+/* Whether cores of other nodes matter: who is owed one here may have one there. */
+bool must_look_elsewhere(struct need *n)
+{
+	const struct ledger *l = the_ledger();
+	const struct claim *own;
+	__u32 want;
+
+	if (!n || !l)
+		return false;
+	n->tally.held = l->held[place(n->at)];
+	own = claim_at(n->taker.slot, n->taker.id);
+	if (own)
+		n->tally.held -= own->held[place(n->at)];
+	if (n->tally.held <= n->tally.met)
+		return false;
+	want = n->scope == SCOPE_SPREAD && n->tally.free < n->missing ? n->tally.free : n->missing;
+	if (!want || n->tally.free < want)
+		return false;
+	return l->confined || n->tally.total < want + n->tally.held - n->tally.met;
+}
+
 /*
  * Looks how a node stands for a launch; its tally then has the numbers, and its print is more by
  * what was seen. Call within an RCU read section only. What it says of claims is true only if the
@@ -501,65 +568,43 @@ enum look {
 enum look look_at(struct need *n, __u32 node_id)
 {
 	struct walk w = { .need = n };
-	struct task_struct *task = bpf_get_current_task_btf();
-	const struct ledger *l = the_ledger();
 	const struct cpumask *mask;
-	const struct node *node;
-	const struct claim *own;
-	__u32 zero = 0, held, want;
-	struct tally *t;
-	__u64 *walk;
+	__u64 *walk, before;
+	__u32 zero = 0;
 
 	walk = bpf_map_lookup_elem(&walks, &zero);
-	if (!n || !l || !walk || node_id >= NODES_MAX)
+	if (!n || !walk || !begin_look(n, node_id))
 		return LOOKED_AT_NOTHING;
-	node = node_at(n->version, node_id);
-	if (!node || !node->nr_cores)
-		return LOOKED_AT_NOTHING;
-	n->own_index = index_of(n->version, n->own_cpu);
-	if (!n->anybody && (__u32)task->nr_cpus_allowed < nr_cpu_ids)
-		w.task = task;
-	own = claim_at(n->taker.slot, n->taker.id);
-	n->own_slot = own ? FIRST_SLOT + n->taker.slot : NOBODY;
-	n->live = l->live;
-	t = &n->tally;
-	n->walk = __sync_fetch_and_add(walk, 1) + 1;
-	n->at = node_id;
-	n->elsewhere = false;
-	n->first_core = node->first_core;
-	t->free = 0;
-	t->total = 0;
-	t->met = 0;
-	t->source = loaded_scheduler().source;
-
-	if (t->source == SOURCE_NODE && bpf_ksym_exists(scx_bpf_get_idle_smtmask_node)) {
+	before = n->taker.walk;
+	n->taker.walk = __sync_fetch_and_add(walk, 1) + 1;
+	n->tally.source = loaded_scheduler().source;
+	if (n->tally.source == SOURCE_NODE && bpf_ksym_exists(scx_bpf_get_idle_smtmask_node)) {
 		mask = scx_bpf_get_idle_smtmask_node(node_id);
 		w.mask = mask;
-		bpf_loop(node->nr_cores, visit_core, &w, 0);
+		bpf_loop(n->nr_cores, visit_core, &w, 0);
 		scx_bpf_put_idle_cpumask(mask);
-	} else if (t->source == SOURCE_FLAT && bpf_ksym_exists(scx_bpf_get_idle_smtmask)) {
+	} else if (n->tally.source == SOURCE_FLAT && bpf_ksym_exists(scx_bpf_get_idle_smtmask)) {
 		mask = scx_bpf_get_idle_smtmask();
 		w.mask = mask;
-		bpf_loop(node->nr_cores, visit_core, &w, 0);
+		bpf_loop(n->nr_cores, visit_core, &w, 0);
 		scx_bpf_put_idle_cpumask(mask);
 	} else {
-		bpf_loop(node->nr_cores, visit_core, &w, 0);
+		bpf_loop(n->nr_cores, visit_core, &w, 0);
 	}
-	held = l->held[place(node_id)];
-	if (own)
-		held -= own->held[place(node_id)];
-	/* Who is owed a core here may have one elsewhere; that matters if it decides. */
-	want = n->scope == SCOPE_SPREAD && t->free < n->missing ? t->free : n->missing;
-	if (want && t->free >= want && held > t->met && t->total < want + held - t->met) {
+	if (must_look_elsewhere(n)) {
+		__u32 next = n->first_core + n->nr_cores;
+
 		w.mask = NULL;
 		n->elsewhere = true;
+		n->nr_cores = n->first_core;
 		n->first_core = 0;
-		bpf_loop(node->first_core, visit_core, &w, 0);
-		n->first_core = node->first_core + node->nr_cores;
-		bpf_loop(topology.nr_cores[n->version & 1] - n->first_core, visit_core, &w, 0);
+		bpf_loop(n->nr_cores, visit_core, &w, 0);
+		n->first_core = next;
+		bpf_loop(topology.nr_cores[n->version & 1] - next, visit_core, &w, 0);
 	}
-	t->held = held;
-	return *(volatile __u64 *)walk == n->walk ? LOOKED : LOOKED_DISTURBED;
+	if (before + 1 != n->taker.walk || *(volatile __u64 *)walk != n->taker.walk)
+		return LOOKED_DISTURBED;
+	return LOOKED;
 }
 
 #endif

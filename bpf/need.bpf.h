@@ -10,6 +10,7 @@
 #include "claims.bpf.h"
 #include "idle.bpf.h"
 #include "kernel.h"
+#include "room.bpf.h"
 
 /* How often a launch looks again when something moves meanwhile. */
 #define ATTEMPTS 64
@@ -37,13 +38,16 @@ static __always_inline void want(struct need *n, __u32 node, __u32 cores)
 static __always_inline enum look weigh(struct need *n, __u32 node)
 {
 	enum look look = look_at(n, node);
+	const struct ledger *l = the_ledger();
 	const struct tally *t = &n->tally;
 	__u32 unmet, spare, cores;
 
-	if (look != LOOKED)
+	if (look != LOOKED || !l)
 		return look;
 	unmet = t->held > t->met ? t->held - t->met : 0;
 	spare = t->total > unmet ? t->total - unmet : 0;
+	if (unmet && l->confined)
+		spare = room(n);
 	cores = spare < t->free ? spare : t->free;
 	n->source = t->source;
 	if (n->scope == SCOPE_SPREAD) {
@@ -93,9 +97,12 @@ static long attempt(__u32 i, struct search *s)
 	struct need *n = s->need;
 	struct ledger *l = the_ledger();
 	__u64 before = n->print, ticket = n->taker.ticket;
+	__u32 zero = 0;
+	const __u64 *walk = bpf_map_lookup_elem(&walks, &zero);
+	struct view *v = the_view();
 	bool holds;
 
-	if (!l)
+	if (!l || !v || !walk)
 		return 1;
 	n->version = topology.version;
 	/* The daemon read the topology before a CPU came that it does not know. */
@@ -109,6 +116,8 @@ static long attempt(__u32 i, struct search *s)
 	n->unmet = 0;
 	n->seen = false;
 	n->print = 0;
+	clear(&v->allowed);
+	n->taker.walk = *walk;
 
 	s->disturbed = false;
 	if (n->scope == SCOPE_NODE)
@@ -128,7 +137,8 @@ static long attempt(__u32 i, struct search *s)
 	}
 	if (!holds)
 		n->taker.wants.parts.nr = 0;
-	switch (take(l, &n->taker, s->holder)) {
+	n->taker.domain = n->confined ? find_domain(n) : 0;
+	switch (take(&n->taker, s->holder)) {
 	case TAKEN:
 		n->verdict = VERDICT_ADMIT;
 		return 1;

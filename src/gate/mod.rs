@@ -120,6 +120,8 @@ impl<'obj> Gate<'obj> {
             (&mut open.maps.core_of, 2 * cpu_ids as usize),
             (&mut open.maps.claims, claims as usize),
             (&mut open.maps.seen, claims as usize),
+            (&mut open.maps.domains, claims as usize),
+            (&mut open.maps.owed, claims as usize),
             (&mut open.maps.exes, policy.exes.len()),
             (&mut open.maps.launches, policy.launches.len()),
             (&mut open.maps.rules, policy.rules.len()),
