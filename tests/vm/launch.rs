@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 /// What this program does instead of testing when it has this name.
-const PROBE: &str = "coregate-probe";
+pub(crate) const PROBE: &str = "coregate-probe";
 
 /// The user that the tests launch programs as, when not as root.
 pub(crate) const USER: u32 = 1000;

@@ -8,8 +8,10 @@
 //! guest's CPUs run in turns. So the truth is a range; it is one number when nothing was on
 //! its way.
 
+pub(crate) mod room;
+
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::mem::MaybeUninit;
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,6 +28,7 @@ const SWITCH: u32 = 1;
 const WAKE: u32 = 2;
 const ENTER: u32 = 3;
 const LEAVE: u32 = 4;
+const PREEMPT: u32 = 5;
 
 /// How long before its CPU leaves it a task may be woken for elsewhere, in nanoseconds: the
 /// waker waits for the CPU.
@@ -34,6 +37,10 @@ const LEAVING: u64 = 5_000_000;
 /// How long it takes at most, in nanoseconds, until a task that was woken runs on the CPU that
 /// is idle for it. One that waits longer waits on a busy CPU, or went to sleep after all.
 const ARRIVING: u64 = 50_000_000;
+
+/// How long a task that waits for its turn is believed to, in nanoseconds: it may have gone
+/// elsewhere without a word.
+const WAITING: u64 = 1_000_000_000;
 
 #[derive(Clone, Copy)]
 struct Record {
@@ -63,13 +70,50 @@ impl Record {
     }
 }
 
+/// What all CPUs did at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Moment {
+    /// By CPU: the pid it runs, 0 if it is idle; `None` until its first switch.
+    pub(crate) running: Vec<Option<i32>>,
+    /// The CPUs that some task is on its way to.
+    pub(crate) aims: BTreeSet<usize>,
+    /// The tasks on their way to whichever CPU.
+    pub(crate) on_their_way: usize,
+    /// The tasks that wait for their turn, and on which CPU, if that is known.
+    pub(crate) waiting: Vec<(i32, Option<usize>)>,
+}
+
 /// What was true while one exec was in the hook.
 #[derive(Debug)]
 pub(crate) struct Truth {
-    /// The fewest and the most cores that could be called free, of those asked for.
-    pub(crate) free: std::ops::RangeInclusive<u32>,
+    /// All moments of it.
+    pub(crate) moments: Vec<Moment>,
+    /// The CPUs whose switch to idle was logged a little late.
+    pub(crate) soon_idle: BTreeSet<usize>,
     /// What all LSMs together answered: 0 or an errno, negative.
     pub(crate) answer: i32,
+}
+
+impl Truth {
+    /// The fewest and the most of these cores that could be called free.
+    pub(crate) fn free(&self, cores: &[Core]) -> std::ops::RangeInclusive<u32> {
+        let count = |moment: &Moment, may_be: bool| {
+            let idle = |cpu: usize| {
+                let runs_nothing = moment.running[cpu] == Some(0);
+                if may_be {
+                    runs_nothing || self.soon_idle.contains(&cpu)
+                } else {
+                    runs_nothing && !moment.aims.contains(&cpu)
+                }
+            };
+            let free = |core: &&Core| core.cpus.iter().all(|&cpu| idle(cpu as usize));
+            cores.iter().filter(free).count()
+        };
+        let least = |moment: &Moment| count(moment, false).saturating_sub(moment.on_their_way);
+        let least = self.moments.iter().map(least).min();
+        let most = self.moments.iter().map(|moment| count(moment, true)).max();
+        least.unwrap_or(0) as u32..=most.unwrap_or(0) as u32
+    }
 }
 
 /// Where a task is on its way to, if that can be one CPU only, and since when.
@@ -92,6 +136,8 @@ pub(crate) struct Oracle<'obj> {
     /// The tasks that were woken while they ran, and when, in nanoseconds: whoever was just
     /// going to sleep is on its way again as soon as its CPU has left it.
     woken_early: HashMap<i32, u64>,
+    /// The tasks that wait for their turn: on which CPU, if that is known, and since when.
+    waiting: HashMap<i32, Way>,
     /// The execs since [`Oracle::forget`].
     windows: Vec<Window>,
 }
@@ -121,6 +167,7 @@ impl<'obj> Oracle<'obj> {
             running: vec![None; count],
             on_their_way: HashMap::new(),
             woken_early: HashMap::new(),
+            waiting: HashMap::new(),
             windows: Vec::new(),
         };
         for cpu in cpus {
@@ -138,21 +185,15 @@ impl<'obj> Oracle<'obj> {
 
     /// Forgets the execs that were seen.
     pub(crate) fn forget(&mut self) -> Result<()> {
-        self.truths(&[], 0, 0, Duration::ZERO)?;
+        self.truths(0, 0, Duration::ZERO)?;
         self.windows.clear();
         Ok(())
     }
 
-    /// The truth about `cores` for each exec by process `pid` since [`Oracle::forget`], until it
-    /// left the hook or woke the process `reader`: what it tells that one is then decided. A CPU
-    /// counts as idle, too, if its switch to idle was logged within `late` after that.
-    pub(crate) fn truths(
-        &mut self,
-        cores: &[Core],
-        pid: i32,
-        reader: i32,
-        late: Duration,
-    ) -> Result<Vec<Truth>> {
+    /// The truth about each exec by process `pid` since [`Oracle::forget`], until it left the hook
+    /// or woke the process `reader`: what it tells that one is then decided. A CPU counts as idle,
+    /// too, if its switch to idle was logged within `late` after that.
+    pub(crate) fn truths(&mut self, pid: i32, reader: i32, late: Duration) -> Result<Vec<Truth>> {
         self.ring.consume()?;
         let lost = self.skel.maps.bss_data.as_ref().context("no bss")?.lost;
         ensure!(lost == 0, "the oracle lost {lost} records");
@@ -160,7 +201,16 @@ impl<'obj> Oracle<'obj> {
         let mut windows = std::mem::take(&mut self.windows);
         for record in records {
             match record.kind {
-                SWITCH => {
+                SWITCH | PREEMPT => {
+                    self.waiting.remove(&record.pid);
+                    self.waiting.remove(&record.what);
+                    if record.kind == PREEMPT && record.what != 0 {
+                        let way = Way {
+                            to: Some(record.cpu as usize),
+                            since: record.time,
+                        };
+                        self.waiting.insert(record.what, way);
+                    }
                     self.on_their_way.remove(&record.pid);
                     self.woken_early.remove(&record.pid);
                     let woken = self.woken_early.remove(&record.what);
@@ -185,6 +235,7 @@ impl<'obj> Oracle<'obj> {
                     self.woken_early.insert(record.pid, record.time);
                 }
                 WAKE => {
+                    self.waiting.remove(&record.pid);
                     let way = Way {
                         to: usize::try_from(record.what).ok(),
                         since: record.time,
@@ -201,16 +252,18 @@ impl<'obj> Oracle<'obj> {
                 _ => {}
             }
             if let Some(window) = windows.last_mut() {
-                self.on_their_way
-                    .retain(|_, way| record.time < way.since + ARRIVING);
-                window.see(&self.running, &self.on_their_way);
+                // Who does not arrive waits behind another one.
+                self.waiting.extend(
+                    self.on_their_way
+                        .extract_if(|_, way| record.time >= way.since + ARRIVING),
+                );
+                self.waiting
+                    .retain(|_, way| record.time < way.since + WAITING);
+                window.see(&self.running, &self.on_their_way, &self.waiting);
             }
         }
         self.windows = windows;
-        let truths = self
-            .windows
-            .iter()
-            .filter_map(|window| window.truth(cores, late));
+        let truths = self.windows.iter().filter_map(|window| window.truth(late));
         Ok(truths.collect())
     }
 }
@@ -218,13 +271,9 @@ impl<'obj> Oracle<'obj> {
 /// From the entry of an exec into the hook to its verdict; then it waits for the switches that
 /// were under way.
 struct Window {
-    /// By CPU: idle at every moment, and at some moment or about to be.
-    always: Vec<bool>,
-    once: Vec<bool>,
+    moments: Vec<Moment>,
     /// By CPU: when it first switched after the verdict, in nanoseconds, and whether to idle.
     switched: Vec<Option<(u64, bool)>>,
-    /// The tasks on their way to whichever CPU.
-    on_their_way: usize,
     /// When the verdict was there, in nanoseconds.
     decided: Option<u64>,
     /// What the hook answered.
@@ -234,29 +283,31 @@ struct Window {
 impl Window {
     fn new(cpus: usize) -> Self {
         Self {
-            always: vec![true; cpus],
-            once: vec![false; cpus],
+            moments: Vec::new(),
             switched: vec![None; cpus],
-            on_their_way: 0,
             decided: None,
             answer: None,
         }
     }
 
-    fn see(&mut self, running: &[Option<i32>], on_their_way: &HashMap<i32, Way>) {
+    fn see(
+        &mut self,
+        running: &[Option<i32>],
+        on_their_way: &HashMap<i32, Way>,
+        waiting: &HashMap<i32, Way>,
+    ) {
         if self.decided.is_some() {
             return;
         }
-        for (cpu, pid) in running.iter().enumerate() {
-            let idle = *pid == Some(0);
-            self.always[cpu] &= idle;
-            self.once[cpu] |= idle;
+        let moment = Moment {
+            running: running.to_vec(),
+            aims: on_their_way.values().filter_map(|way| way.to).collect(),
+            on_their_way: on_their_way.values().filter(|way| way.to.is_none()).count(),
+            waiting: waiting.iter().map(|(&pid, way)| (pid, way.to)).collect(),
+        };
+        if self.moments.last() != Some(&moment) {
+            self.moments.push(moment);
         }
-        for cpu in on_their_way.values().filter_map(|way| way.to) {
-            self.always[cpu] = false;
-        }
-        let anywhere = on_their_way.values().filter(|way| way.to.is_none()).count();
-        self.on_their_way = self.on_their_way.max(anywhere);
     }
 
     fn see_switch(&mut self, switch: Record) {
@@ -265,18 +316,13 @@ impl Window {
         }
     }
 
-    fn truth(&self, cores: &[Core], late: Duration) -> Option<Truth> {
-        let count = |idle: &dyn Fn(usize) -> bool| {
-            let free = |core: &&Core| core.cpus.iter().all(|&cpu| idle(cpu as usize));
-            cores.iter().filter(free).count() as u32
-        };
+    fn truth(&self, late: Duration) -> Option<Truth> {
         let end = self.decided? + late.as_nanos() as u64;
-        let soon = |cpu: usize| self.switched[cpu].is_some_and(|(time, idle)| idle && time < end);
-        let least = count(&|cpu| self.always[cpu]).saturating_sub(self.on_their_way as u32);
-        let answer = self.answer?;
+        let soon = |cpu: &usize| self.switched[*cpu].is_some_and(|(time, idle)| idle && time < end);
         Some(Truth {
-            free: least..=count(&|cpu| self.once[cpu] || soon(cpu)),
-            answer,
+            moments: self.moments.clone(),
+            soon_idle: (0..self.switched.len()).filter(soon).collect(),
+            answer: self.answer?,
         })
     }
 }

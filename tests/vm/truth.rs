@@ -51,11 +51,13 @@ struct Comparison {
 }
 
 impl Comparison {
-    fn add(&mut self, truth: &Truth, verdict: &Verdict) -> Result<()> {
+    fn add(&mut self, truth: &Truth, cores: &[Core], verdict: &Verdict) -> Result<()> {
         let denied = verdict.effect() == "denied";
-        if !agree(truth, verdict)? {
-            self.wrong.push(format!("{truth:?}, but {verdict:?}"));
-        } else if truth.free.start() == truth.free.end() {
+        let free = truth.free(cores);
+        if !agree(truth, cores, verdict)? {
+            self.wrong
+                .push(format!("{free:?}: {truth:?}, but {verdict:?}"));
+        } else if free.start() == free.end() {
             self.exact += 1;
         } else {
             self.in_range += 1;
@@ -89,10 +91,10 @@ impl Comparison {
 }
 
 /// Whether a verdict can be what it is, by the truth.
-fn agree(truth: &Truth, verdict: &Verdict) -> Result<bool> {
+fn agree(truth: &Truth, cores: &[Core], verdict: &Verdict) -> Result<bool> {
     let free = verdict.number("cores_free")?;
     let denied = verdict.effect() == "denied";
-    Ok(truth.free.contains(&free)
+    Ok(truth.free(cores).contains(&free)
         && denied == (free < verdict.number("cores_needed")?)
         && truth.answer == if denied { -EAGAIN } else { 0 })
 }
@@ -155,12 +157,12 @@ fn compare(launches: usize, source: &str) -> Result<()> {
         for wait in [30, 300] {
             let late = Duration::from_millis(wait);
             std::thread::sleep(late);
-            let truths = oracle.truths(&here, pid, gate.pid(), late)?;
+            let truths = oracle.truths(pid, gate.pid(), late)?;
             let [truth] = &truths[..] else {
                 bail!("one exec of {pid} expected: {truths:?}")
             };
-            if wait == 300 || agree(truth, &verdict)? {
-                comparison.add(truth, &verdict)?;
+            if wait == 300 || agree(truth, &here, &verdict)? {
+                comparison.add(truth, &here, &verdict)?;
                 break;
             }
         }

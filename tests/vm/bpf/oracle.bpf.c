@@ -30,6 +30,8 @@ enum kind {
 	/* The exec of process pid enters the hook, and leaves it with what. */
 	KIND_ENTER = 3,
 	KIND_LEAVE = 4,
+	/* As KIND_SWITCH, and what ran before waits for its next turn. */
+	KIND_PREEMPT = 5,
 };
 
 struct record {
@@ -68,9 +70,10 @@ static __always_inline void put(enum kind kind, int pid, int what)
 }
 
 SEC("tp_btf/sched_switch")
-int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
+int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_struct *next,
+	     unsigned int prev_state)
 {
-	put(KIND_SWITCH, next->pid, prev->pid);
+	put(preempt || !prev_state ? KIND_PREEMPT : KIND_SWITCH, next->pid, prev->pid);
 	return 0;
 }
 
