@@ -121,6 +121,8 @@ struct rule {
 	__u32 own_core;
 	__u32 pad;
 	__u64 settle_ns;
+	/* What stays the same as long as its name does; never 0. */
+	__u64 key;
 };
 
 struct counters {
@@ -129,8 +131,14 @@ struct counters {
 	__u64 denied;
 	__u64 would_deny;
 	__u64 unknown;
-	/* Live claims. */
-	__u64 claims;
+};
+
+/* How a claim begins. */
+struct claim_head {
+	/* 0: there is none. */
+	__u64 id;
+	/* The key of its rule; 0: its program is still being executed. */
+	__u64 rule;
 };
 
 /*
@@ -214,8 +222,9 @@ struct survey {
 _Static_assert(sizeof(struct settings) == 24, "settings");
 _Static_assert(sizeof(struct exe) == 280, "exe");
 _Static_assert(sizeof(struct launch_key) == 12, "launch_key");
-_Static_assert(sizeof(struct rule) == 48, "rule");
-_Static_assert(sizeof(struct counters) == 48, "counters");
+_Static_assert(sizeof(struct rule) == 56, "rule");
+_Static_assert(sizeof(struct counters) == 40, "counters");
+_Static_assert(sizeof(struct claim_head) == 16, "claim_head");
 _Static_assert(sizeof(struct node) == 8, "node");
 _Static_assert(sizeof(struct topology) == 16, "topology");
 _Static_assert(sizeof(struct core) == 40, "core");

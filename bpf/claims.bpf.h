@@ -29,9 +29,10 @@ struct parts {
 /* What a program holds, and by which rule. */
 struct holding {
 	struct parts parts;
-	__u32 rule;
 	/* Whether it holds them at all; else it is only looked for them. */
 	__u32 holds;
+	/* The key of the rule. */
+	__u64 rule;
 	/* How long, in ns; 0: until it is gone. */
 	__u64 settle_ns;
 };
@@ -39,6 +40,8 @@ struct holding {
 struct claim {
 	/* The ticket that it was taken with; 0 in a free slot. */
 	__u64 id;
+	/* The key of the rule that its program was admitted by; 0: that is still being executed. */
+	__u64 rule;
 	/* The end of its time, in ns of CLOCK_MONOTONIC; 0: it has none. */
 	__u64 until;
 	/* Of the program that runs, and of the one that is being executed. */
@@ -72,6 +75,9 @@ struct {
 	__type(key, __u32);
 	__type(value, struct lock);
 } locks SEC(".maps");
+
+_Static_assert(__builtin_offsetof(struct claim, id) == 0, "claim_head");
+_Static_assert(__builtin_offsetof(struct claim, rule) == 8, "claim_head");
 
 struct ledger {
 	/* The first free slot plus 1, and how many slots were ever used. */
@@ -308,6 +314,7 @@ static __always_inline void drop(struct ledger *l, struct claim *c, __u32 slot)
 	l->confined -= !!c->domain;
 	c->domain = 0;
 	c->id = 0;
+	c->rule = 0;
 	c->until = 0;
 	c->next = l->free;
 	l->free = slot + 1;
@@ -367,6 +374,7 @@ enum taken take(struct taker *t, struct holder *h)
 			h->exec_id = t->id;
 		} else {
 			c->now = t->wants;
+			c->rule = t->wants.rule;
 			h->slot = t->slot;
 			h->id = t->id;
 		}
@@ -382,21 +390,13 @@ static __noinline int release(__u32 slot, __u64 id)
 	struct claim *c = claim_at(slot, id);
 	struct bpf_spin_lock *lock = the_lock();
 	struct ledger *l = the_ledger();
-	bool ended = false;
-	__u32 rule;
 
 	if (!c || !l || !lock)
 		return 0;
 	bpf_spin_lock(lock);
-	/* Nobody is counted before its exec is done. */
-	rule = c->now.parts.nr ? c->now.rule : NO_RULE;
-	if (c->id == id) {
+	if (c->id == id)
 		drop(l, c, slot);
-		ended = true;
-	}
 	bpf_spin_unlock(lock);
-	if (ended && rule != NO_RULE)
-		count_claim(rule, -1);
 	return 0;
 }
 
@@ -415,7 +415,6 @@ static __always_inline void begin(struct claim *c)
 {
 	__u64 ns = c->now.settle_ns;
 
-	count_claim(c->now.rule, 1);
 	if (!ns)
 		return;
 	c->until = bpf_ktime_get_ns() + ns;
@@ -444,7 +443,6 @@ static __always_inline void end_exec(struct holder *h, bool done)
 	struct bpf_spin_lock *lock = the_lock();
 	struct ledger *l = the_ledger();
 	__u64 id = h->exec_id;
-	__u32 before = NO_RULE;
 	bool begins = false;
 
 	if (!c || !l || !lock) {
@@ -456,8 +454,8 @@ static __always_inline void end_exec(struct holder *h, bool done)
 		hold_none(l, c, &c->now.parts);
 		hold_none(l, c, &c->then.parts);
 		if (done) {
-			before = c->now.parts.nr ? c->now.rule : NO_RULE;
 			c->now = c->then;
+			c->rule = c->now.rule;
 			c->until = 0;
 			h->id = id;
 			h->slot = slot;
@@ -474,8 +472,6 @@ static __always_inline void end_exec(struct holder *h, bool done)
 	}
 	h->exec_id = 0;
 	bpf_spin_unlock(lock);
-	if (before != NO_RULE)
-		count_claim(before, -1);
 	if (begins)
 		begin(c);
 }
@@ -514,7 +510,8 @@ static __always_inline void inherit(struct task_struct *parent, struct task_stru
 	if (!h || !claim_at(h->slot, h->id))
 		return;
 	heir = note_of(child);
-	if (!heir)
+	/* It may have one of its own, by a gate that is just being replaced. */
+	if (!heir || heir->newborn)
 		return;
 	heir->id = h->id;
 	heir->slot = h->slot;

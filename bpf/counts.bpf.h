@@ -35,13 +35,4 @@ static __always_inline void count_launch(__u32 rule, enum verdict verdict, enum 
 		__sync_fetch_and_add(&c->would_deny, 1);
 }
 
-/* A live claim more or less of a rule. */
-static __always_inline void count_claim(__u32 rule, __s64 change)
-{
-	struct counters *c = bpf_map_lookup_elem(&counters, &rule);
-
-	if (c)
-		__sync_fetch_and_add(&c->claims, change);
-}
-
 #endif

@@ -144,7 +144,7 @@ static __always_inline int judge(const struct launch *l)
 		return effect == EFFECT_DENIED ? denial(rule) : 0;
 	}
 	n = &self->need;
-	n->taker.wants.rule = l->rule;
+	n->taker.wants.rule = rule->key;
 	n->taker.wants.holds = rule->hold != HOLD_NONE;
 	n->taker.wants.settle_ns = rule->settle_ns;
 	n->taker.exec = l->hook == HOOK_EXEC;
@@ -158,6 +158,9 @@ static __always_inline int judge(const struct launch *l)
 	n->own_tgid = 0;
 	n->home = bpf_get_numa_node_id();
 	n->source = SOURCE_NONE;
+	/* By a gate that is just being replaced. */
+	if (l->hook != HOOK_EXEC && h->newborn)
+		release(h->slot, h->id);
 	if (l->hook == HOOK_EXEC) {
 		if (task->signal->live.counter > 1)
 			n->own_tgid = task->tgid;
@@ -338,6 +341,7 @@ int survey(struct survey *s)
 const struct {
 	struct event event;
 	enum limits limits;
+	struct claim_head claim_head;
 } abi_types = {};
 
 char LICENSE[] SEC("license") = "GPL";

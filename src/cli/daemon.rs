@@ -19,6 +19,10 @@ pub(super) struct Args {
     /// The policy
     #[arg(long, value_name = "FILE", default_value = "/etc/coregate/policy.toml")]
     policy: PathBuf,
+
+    /// Take the gate down when the daemon ends, however it ends
+    #[arg(long)]
+    no_persist: bool,
 }
 
 /// Runs `coregate daemon`.
@@ -34,7 +38,7 @@ pub(super) fn run(args: &Args) -> Result {
     let _lock = Lock::take()?;
     let mut storage = MaybeUninit::uninit();
     let gate = Gate::load(&mut storage, &policy, &topology).map_err(anyhow::Error::from)?;
-    Daemon::new(gate, policy, topology).run()?;
+    Daemon::new(gate, policy, topology, !args.no_persist).run()?;
     Ok(Exit::Ok)
 }
 

@@ -5,6 +5,7 @@
 mod check;
 mod companion;
 mod daemon;
+mod detach;
 mod doctor;
 mod output;
 mod status;
@@ -79,6 +80,7 @@ struct Args {
 enum Command {
     Check(check::Args),
     Daemon(daemon::Args),
+    Detach(detach::Args),
     Companion(companion::Args),
     Status(status::Args),
     Doctor(doctor::Args),
@@ -90,6 +92,7 @@ pub fn main() -> ExitCode {
     let result = match &args.command {
         Command::Check(args) => check::run(args),
         Command::Daemon(args) => daemon::run(args),
+        Command::Detach(args) => detach::run(args),
         Command::Companion(args) => companion::run(args),
         Command::Status(args) => status::run(args),
         Command::Doctor(args) => doctor::run(args),

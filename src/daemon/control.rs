@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::sys::stat::{Mode, umask};
 
+use crate::gate::pins;
 use crate::report::Status;
 
 /// Where the daemon listens. Only root may connect.
@@ -90,9 +91,14 @@ pub fn ask(path: &Path) -> Result<Status> {
         Ok(stream) => stream,
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => bail!(
-                "no daemon is running (nothing listens at {}); start one with \
+                "no daemon is running (nothing listens at {}){}; start one with \
                  'coregate daemon --policy FILE'",
-                path.display()
+                path.display(),
+                if pins::stands() {
+                    ", but a gate stands without one"
+                } else {
+                    ""
+                }
             ),
             io::ErrorKind::PermissionDenied => bail!(
                 "only root may ask the daemon ({}: permission denied); try with sudo",

@@ -42,11 +42,14 @@ pub struct Daemon<'obj> {
     emitted: u64,
     /// Verdicts go to stderr too: somebody watches.
     watched: bool,
+    /// The gate stays when the daemon ends.
+    stays: bool,
 }
 
 impl<'obj> Daemon<'obj> {
-    /// A daemon for a gate that was loaded with this policy and topology.
-    pub fn new(gate: Gate<'obj>, policy: Policy, topology: Topology) -> Self {
+    /// A daemon for a gate that was loaded with this policy and topology; `stays`: the gate does so
+    /// when the daemon ends.
+    pub fn new(gate: Gate<'obj>, policy: Policy, topology: Topology, stays: bool) -> Self {
         Self {
             gate,
             policy,
@@ -55,10 +58,11 @@ impl<'obj> Daemon<'obj> {
             syslog: Syslog::default(),
             emitted: 0,
             watched: io::stderr().is_terminal(),
+            stays,
         }
     }
 
-    /// Attaches the gate and serves until SIGTERM or SIGINT; then the gate is gone.
+    /// Attaches the gate and serves until SIGTERM or SIGINT.
     ///
     /// # Errors
     ///
@@ -79,7 +83,7 @@ impl<'obj> Daemon<'obj> {
                 .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))
                 .context("cannot watch a descriptor")?;
         }
-        self.gate.attach()?;
+        self.gate.attach(self.stays)?;
         // What changed before the hooks stood.
         self.follow();
         self.say(Severity::LOG_NOTICE, &self.ready_line()?);
@@ -118,10 +122,13 @@ impl<'obj> Daemon<'obj> {
 
     fn stop(&mut self) -> Result<()> {
         while self.log_events()? > 0 {}
-        self.say(
-            Severity::LOG_NOTICE,
-            "stopped: the gate is detached, launches are not judged",
-        );
+        let line = if self.stays {
+            "stopped: the gate stands without a daemon, and nobody logs its verdicts; \
+             'coregate detach' takes it down"
+        } else {
+            "stopped: the gate is detached, launches are not judged"
+        };
+        self.say(Severity::LOG_NOTICE, line);
         Ok(())
     }
 
@@ -253,6 +260,8 @@ impl<'obj> Daemon<'obj> {
                 claimed: survey.claimed,
             });
         }
+        let rules = self.policy.rules.iter();
+        let claims = self.gate.claims(rules.map(|rule| rule.name.as_str()))?;
         for (number, rule) in (0..).zip(&self.policy.rules) {
             let counters = self.gate.counters(number)?;
             status.rules.push(Rule {
@@ -263,7 +272,7 @@ impl<'obj> Daemon<'obj> {
                 denied: counters.denied,
                 would_deny: counters.would_deny,
                 unknown: counters.unknown,
-                claims: counters.claims,
+                claims: claims.get(rule.name.as_str()).copied().unwrap_or(0),
             });
         }
         let (failures, unreadable) = self.gate.failures();

@@ -2,21 +2,22 @@
 //! The types of `bpf/abi.h` as bytes: keys and values of maps, records of the ring buffer.
 
 pub use super::skel::types::{
-    action, core, counters, effect, event, exe, failures, hold, hook, launch_key, limits, mode,
-    node, rule, scope, settings, source, survey, verdict,
+    action, claim_head, core, counters, effect, event, exe, failures, hold, hook, launch_key,
+    limits, mode, node, rule, scope, settings, source, survey, verdict,
 };
 use crate::raw::plain_types;
 pub(super) use crate::raw::{bytes, live, read};
 
 plain_types! {
+    claim_head: 16,
     core: 40,
-    counters: 48,
+    counters: 40,
     event: 352,
     exe: 280,
     launch_key: 12,
     failures: 56,
     node: 8,
-    rule: 48,
+    rule: 56,
     survey: 32,
 }
 

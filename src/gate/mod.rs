@@ -3,11 +3,12 @@
 //! libbpf-rs for it.
 
 pub mod abi;
+pub mod pins;
 mod skel;
 mod tables;
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
@@ -20,7 +21,7 @@ use crate::libbpf_log::Listening;
 use crate::policy::Policy;
 use crate::topology::Topology;
 use skel::{GateSkel, GateSkelBuilder};
-use tables::{PolicyTables, TopologyTables, node_ids};
+use tables::{PolicyTables, TopologyTables, node_ids, rule_key};
 
 /// Why the gate could not be loaded, attached or asked.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,9 @@ pub enum Error {
         /// What it answered.
         cause: libbpf_rs::Error,
     },
+    /// The gate could not be pinned.
+    #[error(transparent)]
+    Pins(#[from] pins::Error),
     /// A program, a map or a record is not as the daemon knows it.
     #[error("the gate answered in a form this daemon does not know ({0}); restart the daemon")]
     Form(&'static str),
@@ -77,9 +81,10 @@ pub struct Scheduler {
     pub tracking: bool,
 }
 
-/// The programs and maps of the gate. Dropping it detaches all.
+/// The programs and maps of the gate. Dropping it detaches all that is not pinned.
 pub struct Gate<'obj> {
-    links: Vec<Link>,
+    /// By the names of their programs.
+    links: Vec<(String, Link)>,
     events: RingBuffer<'obj>,
     inbox: Rc<RefCell<Inbox>>,
     skel: GateSkel<'obj>,
@@ -95,7 +100,8 @@ struct Inbox {
 }
 
 impl<'obj> Gate<'obj> {
-    /// Loads the gate with a policy and this machine's topology; nothing is attached.
+    /// Loads the gate with a policy and this machine's topology; nothing is attached. The claims
+    /// are those of the gate that is pinned, if their form is the same.
     ///
     /// # Errors
     ///
@@ -130,6 +136,14 @@ impl<'obj> Gate<'obj> {
             map.set_max_entries(entries.max(1) as u32)
                 .map_err(Error::kernel(&heard, "size its maps"))?;
         }
+        let maps = &mut open.maps;
+        pins::reuse(&mut [
+            ("claims", &mut maps.claims),
+            ("domains", &mut maps.domains),
+            ("holders", &mut maps.holders),
+            ("ledgers", &mut maps.ledgers),
+            ("locks", &mut maps.locks),
+        ])?;
         let rodata = open
             .maps
             .rodata_data
@@ -218,12 +232,13 @@ impl<'obj> Gate<'obj> {
         Ok(())
     }
 
-    /// Attaches all hooks, or none.
+    /// Attaches all hooks, or none, in place of the gate that is pinned; `stays`: this one is pinned
+    /// then, and stays when this process ends.
     ///
     /// # Errors
     ///
-    /// The hook that the kernel refused; none is attached then.
-    pub fn attach(&mut self) -> Result<(), Error> {
+    /// The hook that the kernel refused, or why the gate could not be pinned; none is attached then.
+    pub fn attach(&mut self, stays: bool) -> Result<(), Error> {
         let heard = Listening::begin();
         let progs = &self.skel.progs;
         // Those that judge come last: no launch may take a claim that nobody gives back.
@@ -236,15 +251,32 @@ impl<'obj> Gate<'obj> {
             &progs.on_fork,
             &progs.on_exec,
         ];
-        self.links = hooks
+        let mut links = hooks
             .into_iter()
             .map(|hook| {
-                hook.attach().map_err(Error::kernel(
-                    &heard,
-                    format!("attach {}", hook.name().display()),
-                ))
+                let name = hook.name().to_string_lossy().into_owned();
+                let link = hook
+                    .attach()
+                    .map_err(Error::kernel(&heard, format!("attach {name}")))?;
+                Ok((name, link))
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, Error>>()?;
+        if stays {
+            let maps = &mut self.skel.maps;
+            pins::pin(
+                &mut links,
+                &mut [
+                    ("claims", &mut maps.claims),
+                    ("domains", &mut maps.domains),
+                    ("holders", &mut maps.holders),
+                    ("ledgers", &mut maps.ledgers),
+                    ("locks", &mut maps.locks),
+                ],
+            )?;
+        } else {
+            pins::detach()?;
+        }
+        self.links = links;
         Ok(())
     }
 
@@ -332,6 +364,42 @@ impl<'obj> Gate<'obj> {
             .as_deref()
             .and_then(abi::read)
             .ok_or(Error::Form("counters"))
+    }
+
+    /// By the names of rules, how many live claims there are; those of rules that are not in the
+    /// policy any more are left out.
+    ///
+    /// # Errors
+    ///
+    /// The claims could not be read.
+    pub fn claims<'a>(
+        &self,
+        rules: impl Iterator<Item = &'a str>,
+    ) -> Result<HashMap<&'a str, u64>, Error> {
+        let names: HashMap<u64, &str> = rules.map(|name| (rule_key(name), name)).collect();
+        let mut claims = HashMap::new();
+        for slot in 0..self.skel.maps.claims.max_entries() {
+            let value = self
+                .skel
+                .maps
+                .claims
+                .lookup(&slot.to_ne_bytes(), MapFlags::ANY)
+                .map_err(|cause| Error::Kernel {
+                    what: format!("read claim {slot}"),
+                    said: String::new(),
+                    cause,
+                })?;
+            let head: abi::claim_head = value
+                .as_deref()
+                .and_then(|value| abi::read(value.get(..size_of::<abi::claim_head>())?))
+                .ok_or(Error::Form("claims"))?;
+            if head.id != 0
+                && let Some(&name) = names.get(&head.rule)
+            {
+                *claims.entry(name).or_default() += 1;
+            }
+        }
+        Ok(claims)
     }
 
     /// What the gate did not manage to do, and the records this process could not read.

@@ -114,7 +114,16 @@ fn compile(rule: &Rule) -> abi::rule {
         own_core,
         pad: 0,
         settle_ns: u64::try_from(settle.as_nanos()).unwrap_or(u64::MAX),
+        key: rule_key(&rule.name),
     }
+}
+
+/// What claims know a rule by, in this policy and in later ones: FNV-1a over its name.
+pub(super) fn rule_key(name: &str) -> u64 {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    hash.max(1)
 }
 
 fn hook(hook: Hook) -> abi::hook {

@@ -112,12 +112,18 @@ impl Drop for Log {
 }
 
 impl Gate {
-    /// Starts a daemon with this policy, and waits until it is ready.
+    /// Starts a daemon with this policy, and waits until it is ready. The gate goes with it.
     pub(crate) fn start(policy: &str) -> Result<Self> {
+        Self::start_with(policy, &["--no-persist"])
+    }
+
+    /// Starts a daemon with this policy and these arguments, and waits until it is ready.
+    pub(crate) fn start_with(policy: &str, more: &[&str]) -> Result<Self> {
         fs::write(POLICY, policy)?;
         let log = Log::listen()?;
         let mut child = Command::new(COREGATE)
             .args(["daemon", "--policy", POLICY])
+            .args(more)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;

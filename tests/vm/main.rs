@@ -12,6 +12,8 @@ mod idle;
 mod launch;
 mod machine;
 mod oracle;
+mod persist;
+mod random;
 mod schedulers;
 mod servant;
 mod skel;
@@ -73,6 +75,8 @@ fn tests() -> Vec<Test> {
         companion::TESTS,
         daemon::TESTS,
         idle::TESTS,
+        persist::TESTS,
+        random::TESTS,
         strangers::TESTS,
         truth::TESTS,
     ]
