@@ -331,6 +331,23 @@ enum taken {
 };
 
 /*
+ * Whether the ledger has changed since the ticket was read. Only under the lock that is known:
+ * within a section of another the ledger has changed already, and the ticket has not.
+ */
+static __always_inline bool is_late(const struct ledger *l, const struct taker *t)
+{
+	struct bpf_spin_lock *lock = the_lock();
+	bool late;
+
+	if (!lock)
+		return true;
+	bpf_spin_lock(lock);
+	late = l->ticket != t->ticket;
+	bpf_spin_unlock(lock);
+	return late;
+}
+
+/*
  * Takes a claim, or makes more of the one there is: for all parts at once. The holder is known as
  * one from the same moment on, or what it runs on would not count as its own.
  */

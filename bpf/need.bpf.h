@@ -130,7 +130,7 @@ static long attempt(__u32 i, struct search *s)
 		return 0;
 	holds = n->taker.wants.holds;
 	if (n->missing || (!holds && !n->taker.id)) {
-		if (n->taker.ticket != ticket_of(l))
+		if (is_late(l, &n->taker))
 			return 0;
 		n->verdict = n->missing ? VERDICT_DENY : VERDICT_ADMIT;
 		return 1;

@@ -6,18 +6,20 @@
  * and a section under the lock. Even a section that changes the ledger has two steps, as the
  * ticket is read without the lock. Between steps anybody may run, sleep and move.
  *
- * What is checked, by the names in the assertions:
+ * One launch, the witness, looks as the gate does. The others are let in at will, on any node
+ * or on both, so they do all that a launch can do, and more: what holds for the witness among
+ * them holds for each launch among launches. Who looks again is like one that comes later, so
+ * each launch of the witness has one pair of looks.
+ *
+ * What is checked, by the names in the assertions, all for the moment between the two looks:
  *
  * over_admitted (I3)
- *	If nothing moved since the ticket was read: the cores that are free at the grant cover
- *	the launch and what all other claims are still owed.
- *	Whatever moved: all claims that stand at the grant fit on the cores that the launch saw
- *	without a stranger. Not more, as cores are seen one by one: a stranger that goes from a
- *	core not yet seen to one already seen is seen on neither, so each core counts at a
- *	moment of its own. A holder that does so does no harm, it counts once at most.
+ *	At a grant: the cores that are free cover the launch and what all other claims are owed.
+ *	Whatever moves.
  * denied_wrongly (I4)
- *	If nothing moved: the cores that are free at the denial do not cover that. A task that
- *	moves may be seen on two cores.
+ *	At a denial: they do not cover that. Except where in both looks tasks go to cores or leave
+ *	cores that are not in the print, so neither free on the node nor whole: what such a core
+ *	does between two looks at it is not seen, so it may be free only while nobody looks.
  * claim_lost, claim_leaked (I7)
  *	Nobody else gives up a claim; when all processes are gone, nothing is held.
  *
@@ -26,22 +28,31 @@
  */
 
 #ifdef RACES
-/* One node, a stranger that moves about, launches that need one core. */
+/* One node, launches that need one core, and all move about, also while they are strangers. */
 #define NODE_0 3
-#define CORES 3
 #define STRANGERS 1
+#define ALIVE (bit_of(TASKS) - 1)
+#define runs(t) ((t) != WITNESS)
+#define alike 1
 #define RELOADS 0
 #define REEXECS 0
 #else
-/* Two nodes, a reload after which a launch needs two cores, and a holder that execs again. */
+/*
+ * Two nodes, a reload after which a launch needs two cores, and a holder that execs again. Of the
+ * holders only one ever runs, so the two are not alike.
+ */
 #define NODE_0 2
-#define CORES 3
 #define STRANGERS 0
+#define ALIVE 0
+#define runs(t) ((t) == 0)
+#define alike 0
 #define RELOADS 1
 #define REEXECS 1
 #endif
 
+#define CORES 3
 #define LAUNCHES 3
+#define WITNESS 2
 #define STRANGER LAUNCHES
 #define TASKS (LAUNCHES + STRANGERS)
 #define SLOTS 3
@@ -49,211 +60,318 @@
 
 #define bit_of(t) (1 << (t))
 #define mine bit_of(me)
-#define count(launches) (((launches) & 1) + ((launches) >> 1 & 1) + ((launches) >> 2))
 #define is_one_launch(tasks) ((tasks) == 1 || (tasks) == 2 || (tasks) == 4)
 #define node_of(c) ((c) >= NODE_0)
-#define first_core(d) ((d) * NODE_0)
-#define end_core(d) ((d) == 0 -> NODE_0 : CORES)
-
-/* All launches are alike: what holds for this one holds for each. */
-#define WITNESS 2
 #define witnessed (me == WITNESS)
 
-/* The others do without a second try: one that begins again is like one that comes later. */
-#define TRIES (witnessed -> 2 : 1)
+/* What a claim in a slot has on a node. */
+#define part(s, d) (2 * (s) + (d))
 
 /* The tasks that run on each core, and all that there are; each set is a mask. */
 byte on[CORES];
-byte alive = STRANGERS * bit_of(STRANGER);
-byte node[LAUNCHES];
+byte alive = ALIVE;
 
 /* The ledger; of each claim: whose it is, its cores, and how many of them `held` has. */
 bit lock;
 byte held[2];
 byte owner[SLOTS];
-byte size[SLOTS];
-byte booked[SLOTS];
+byte size[2 * SLOTS];
+byte booked[2 * SLOTS];
 byte holders;
-
-/* The ticket: all that matters is for which launches it changed since they read it. */
-byte stale = 7;
 
 bit generation;
 byte reexecs = REEXECS;
-bit begun;
+bit begun = !alike;
 byte gone;
 
-/* The launches before their verdict, and what they saw: free cores, holders on their own. */
-byte judging;
-byte free_cores[LAUNCHES];
-byte met[LAUNCHES];
+/* The witness: whether it is in its hook, the node that it wants, how far it is. */
+#define FIRST_LOOK 0
+#define SECOND_LOOK 1
+#define TOO_FEW 2
+#define ENOUGH 3
+bit judging;
+bit home;
+byte stage;
 
-/* Whether anything moved since the witness read the ticket; cores it saw without a stranger. */
+/*
+ * The ticket, and how often cores changed tasks: all that matters is whether they did since the
+ * witness saw them. If so, it will look again, whatever else it sees.
+ */
+bit disturbed;
+
+/*
+ * The print, by core: nothing, or who was seen there with SEEN; and, from the first look at it
+ * to the second, WATCHED.
+ */
+#define SEEN 8
+#if defined WITHOUT_SECOND_LOOK || defined WITHOUT_SWITCHES
+#define WATCHED 0
+#else
+#define WATCHED 16
+#endif
+#ifdef TWO_READINGS
+#define PLACES (2 * CORES)
+#define print_of(c) (print[c] | print[c + CORES])
+#else
+#define PLACES CORES
+#define print_of(c) print[c]
+#endif
+byte print[PLACES];
+
+/* Whether the free cores covered the launch; whether what moves matters, and did so. */
+bit covered;
+bit counting;
 bit moved;
-byte open;
 
 /* Used within one step, so no part of the state. */
-hidden byte a_core, a_slot, a_task, others, need, unmet, idle;
+hidden byte a_core, a_slot, a_task, others, what, need, away, unmet, idle, met, was;
 hidden byte over_admitted, denied_wrongly, claim_lost, claim_leaked;
 
-#ifdef WITHOUT_TICKET
-#define fresh_for(t) 1
-#else
-#define fresh_for(t) ((stale & bit_of(t)) == 0)
-#endif
-#define fresh fresh_for(me)
-
 inline scrub() {
-	a_core = 0; a_slot = 0; a_task = 0; others = 0; need = 0; unmet = 0; idle = 0
+	a_core = 0; a_slot = 0; a_task = 0; others = 0; what = 0; need = 0; away = 0; unmet = 0;
+	idle = 0; met = 0; was = 0
+}
+
+/* What was seen before counts no more: forget it. */
+inline forget() {
+	for (a_slot : 0 .. PLACES - 1) {
+		print[a_slot] = 0
+	}
+	a_slot = 0;
+	covered = 0;
+	counting = 0;
+	moved = 0
+}
+
+inline disturb() {
+	disturbed = 1;
+	forget()
+}
+
+/* What may run on a core: nothing but the witness, or one holder and nobody else. */
+#define is_free(set) (((set) & ~bit_of(WITNESS)) == 0)
+#define is_whole(set) (is_one_launch(set) && ((set) & holders))
+#define is_seen(c, set) (is_whole(set) || (is_free(set) && node_of(c) == home))
+
+inline change(c, set) {
+	if
+	:: judging && on[c] != (set) ->
+		moved = moved || (counting && (!is_seen(c, on[c]) || !is_seen(c, set)));
+		on[c] = set;
+		if
+		:: print_of(c) & WATCHED -> disturb()
+		:: else
+		fi
+	:: else
+	fi
 }
 
 inline stop_running(t) {
 	for (a_core : 0 .. CORES - 1) {
-		on[a_core] = on[a_core] & ~bit_of(t)
+		change(a_core, on[a_core] & ~bit_of(t))
 	}
-	a_core = 0;
-	moved = (judging & bit_of(WITNESS)) && fresh_for(WITNESS)
+	a_core = 0
 }
 
 inline run_on(t, c) {
 	stop_running(t);
-	on[c] = on[c] | bit_of(t)
+	change(c, on[c] | bit_of(t))
 }
 
-/* The cores that a process is owed: an exec under way replaces its claim or leaves it. */
+/*
+ * What a process is owed on the node that the witness wants, and on the other. An exec under way
+ * replaces its claim or leaves it.
+ */
 inline find_need(t) {
 	need = 0;
+	away = 0;
 	for (a_slot : 0 .. SLOTS - 1) {
 		if
-		:: owner[a_slot] == t + 1 && size[a_slot] > need -> need = size[a_slot]
+		:: owner[a_slot] == t + 1 ->
+			need = (size[part(a_slot, home)] > need -> size[part(a_slot, home)] : need);
+			away = (size[part(a_slot, !home)] > away -> size[part(a_slot, !home)] : away)
 		:: else
 		fi
 	}
 }
 
-/* The truth for a launch, at this moment: cores free for it, cores owed to others. */
+/* A core counts once: on its own node, if its holder is owed any there. */
+#define counts_here(c) (node_of(c) == home || !away)
+#ifdef COUNTED_TWICE
+#define seems_to_count_here(c) 1
+#else
+#define seems_to_count_here(c) counts_here(c)
+#endif
+
+/* The truth for the witness, at this moment: cores free for it, cores owed to others. */
 inline survey() {
 	scrub();
-	for (a_core : first_core(node[me]) .. end_core(node[me]) - 1) {
-		idle = idle + ((on[a_core] & ~mine) == 0)
+	for (a_core : 0 .. CORES - 1) {
+		idle = idle + (node_of(a_core) == home && is_free(on[a_core]))
 	}
 	for (a_task : 0 .. LAUNCHES - 1) {
 		find_need(a_task);
 		if
-		:: need && a_task != me && node[a_task] == node[me] ->
+		:: need && a_task != WITNESS ->
 			unmet = unmet + need;
 			for (a_core : 0 .. CORES - 1) {
-				unmet = unmet - (on[a_core] == bit_of(a_task))
+				unmet = unmet - (on[a_core] == bit_of(a_task) && counts_here(a_core))
 			}
 		:: else
 		fi
 	}
+	covered = idle >= unmet + cores;
+	printf("between the looks %d free, %d owed\n", idle, unmet);
+	scrub()
 }
 
-/* All that stands on the node with this launch, which needs `cores`, in its place. */
-inline sum_needs() {
+/* What the witness has seen, and what the ledger says now: it is read without the lock. */
+inline tally() {
 	scrub();
-	unmet = cores;
+	for (a_core : 0 .. PLACES - 1) {
+		idle = idle + ((print[a_core] & ~WATCHED) == SEEN)
+	}
 	for (a_task : 0 .. LAUNCHES - 1) {
 		find_need(a_task);
-		unmet = unmet + (a_task != me && node[a_task] == node[me] -> need : 0)
+		if
+		:: need && a_task != WITNESS ->
+			was = met;
+			for (a_core : 0 .. PLACES - 1) {
+				met = met + ((print[a_core] & ~WATCHED) == (SEEN | bit_of(a_task)) &&
+					     met < was + need && seems_to_count_here(a_core % CORES))
+			}
+		:: else
+		fi
 	}
+	unmet = held[home] - (claim == NONE -> 0 : booked[part(claim, home)]);
+	unmet = (unmet > met -> unmet - met : 0);
+	stage = (idle >= unmet + cores -> ENOUGH : TOO_FEW);
+	printf("%d free seen, %d owed\n", idle, unmet);
+	scrub();
+	for (a_core : 0 .. PLACES - 1) {
+		print[a_core] = 0
+	}
+	a_core = 0;
+	next = 0;
+	/* All that matters now is whether this would be wrong. */
+	covered = (stage == ENOUGH -> covered : covered && !moved);
+	counting = 0;
+	moved = 0
 }
 
-/* Once the ticket has changed, what was seen before counts no more: forget it. */
-inline bump() {
-	stale = 7;
-#ifndef WITHOUT_TICKET
-	for (a_task : 0 .. LAUNCHES - 1) {
-		free_cores[a_task] = 0;
-		met[a_task] = 0
-	}
-	a_task = 0;
-	moved = 0;
-	open = 0
+/*
+ * A core counts once: as free, where at most the launch itself runs, or as what its holder
+ * is owed. Both from one look: a holder that goes to sleep between two would count as neither.
+ */
+#ifdef TWO_READINGS
+#define for_free (next < CORES)
+#define for_whole (next >= CORES)
+#else
+#define for_free 1
+#define for_whole 1
 #endif
-}
+#define core_seen ((next + home * NODE_0) % CORES)
+#define place_seen (core_seen + next / CORES * CORES)
 
-inline read_ticket() {
-	stale = stale & ~mine;
-	next = first_core(node[me]);
+inline see() {
+	others = on[core_seen] & ~mine;
+	what = 0;
 	if
-	:: witnessed -> moved = 0
+	:: for_free && others == 0 && node_of(core_seen) == home -> what = SEEN
+	:: for_whole && is_whole(others) && others == on[core_seen] -> what = SEEN | others
+	:: else
+	fi;
+	printf("%d sees tasks %x on core %d\n", me, others, core_seen);
+	if
+	:: stage == FIRST_LOOK -> print[place_seen] = (what -> what | WATCHED : 0); next++
+	:: stage == SECOND_LOOK && what != (print[place_seen] & ~WATCHED) -> disturb()
+	:: else -> print[place_seen] = what; next++
+	fi;
+	others = 0;
+	what = 0;
+	if
+	:: next == PLACES && stage == FIRST_LOOK ->
+		survey();
+		counting = moved && covered;
+		moved = 0;
+#ifdef WITHOUT_SECOND_LOOK
+		stage = SECOND_LOOK
+#else
+		stage = SECOND_LOOK;
+		next = 0
+#endif
+	:: else
+	fi;
+	if
+	:: next == PLACES && stage == SECOND_LOOK -> tally()
 	:: else
 	fi
 }
 
 /*
- * A core counts once: as free, where at most the launch itself runs, or as what its holder
- * is owed. Both from one look: a holder that wakes up between two would count twice.
- */
-#ifdef TWO_READINGS
-#define looks(d) (2 * end_core(d) - first_core(d))
-#define looks_for_free (next < end_core(node[me]))
-#define seen_core (looks_for_free -> next : next - end_core(node[me]) + first_core(node[me]))
-#define looks_for_met (!looks_for_free)
-#else
-#define looks(d) end_core(d)
-#define seen_core next
-#define looks_for_free 1
-#define looks_for_met 1
-#endif
-
-inline look() {
-	others = on[seen_core] & ~mine;
-	if
-	:: fresh && looks_for_free && others == 0 ->
-		free_cores[me]++
-	:: fresh && looks_for_met && others == on[seen_core] && is_one_launch(others) &&
-	   (others & holders & ~met[me]) ->
-		met[me] = met[me] | others
-	:: else
-	fi;
-	open = open + (witnessed && fresh && looks_for_free && (others & ~holders) == 0);
-	printf("%d sees tasks %x on core %d\n", me, others, seen_core);
-	others = 0;
-	next++;
-	/* Only their number matters once all are seen. */
-	met[me] = (next == looks(node[me]) -> count(met[me]) : met[me])
-}
-
-/* What the ledger says is owed to others: a new exec counts without the process's claim. */
-#define held_by_others (held[node[me]] - (claim == NONE -> 0 : size[claim]))
-#define owed (held_by_others > met[me] -> held_by_others - met[me] : 0)
-
-/*
  * On one node a process is owed the larger of its claim and the one that is to replace it,
  * so only the difference is added.
  */
-inline take() {
-	owner[new] = me + 1;
-	size[new] = cores;
-	booked[new] = cores;
+inline take_part(d, cores_there) {
+	size[part(new, d)] = cores_there;
+	booked[part(new, d)] = cores_there;
 #ifndef BOOK_BOTH
 	if
-	:: claim != NONE -> booked[new] = (cores > size[claim] -> cores - size[claim] : 0)
+	:: claim != NONE ->
+		was = size[part(claim, d)];
+		booked[part(new, d)] = (cores_there > was -> cores_there - was : 0);
+		was = 0
 	:: else
 	fi;
 #endif
-	held[node[me]] = held[node[me]] + booked[new];
+	held[d] = held[d] + booked[part(new, d)]
+}
+
+inline take(on_0, on_1) {
+	lock = 1;
+	alive = alive | mine;
+	owner[new] = me + 1;
+	take_part(0, on_0);
+	take_part(1, on_1);
 #ifndef MARK_LATER
-	holders = holders | mine
+	holders = holders | mine;
 #endif
+	printf("%d takes slot %d: %d and %d cores\n", me, new, on_0, on_1)
+}
+
+inline drop_part(s, d) {
+	held[d] = held[d] - booked[part(s, d)];
+	size[part(s, d)] = 0;
+	booked[part(s, d)] = 0
 }
 
 inline drop(s) {
 	claim_lost = owner[s] != me + 1;
 	assert(!claim_lost);
-	held[node[me]] = held[node[me]] - booked[s];
+	drop_part(s, 0);
+	drop_part(s, 1);
 	owner[s] = 0;
-	size[s] = 0;
-	booked[s] = 0;
 	holders = holders & ~mine;
 	for (a_slot : 0 .. SLOTS - 1) {
 		holders = holders | (owner[a_slot] == me + 1 -> mine : 0)
 	}
 	a_slot = 0;
 	printf("%d gives up slot %d\n", me, s)
+}
+
+/* Of an exec that is done, the new claim stands alone. */
+inline book_whole(d) {
+	held[d] = held[d] + size[part(new, d)] - booked[part(new, d)];
+	booked[part(new, d)] = size[part(new, d)]
+}
+
+inline bump() {
+	if
+#ifndef WITHOUT_TICKET
+	:: judging -> disturb()
+#endif
+	:: else
+	fi
 }
 
 /* The ticket comes last: who reads the new one must see the new state of claims. */
@@ -284,178 +402,184 @@ inline end_release(s) {
 #define stands(s) (owner[s] == me + 1)
 #endif
 
-inline any_core(first, end) {
-	next = first;
+inline find_slot() {
+	new = 0;
 	do
-	:: next < end - 1 -> next++
-	:: break
+	:: new < SLOTS && owner[new] != 0 -> new++
+	:: else -> break
 	od
 }
 
-/* In its hook a launch stays on the core that it is on. */
+/* In its hook a launch stays on the core that it is on; it wants cores of that node. */
 inline start_judging() {
+	judging = 1;
+	disturbed = 1;
+	if
+	:: next = 0
+	:: next = 1
+	:: next = 2
+	fi;
 	printf("%d launches on core %d\n", me, next);
-	judging = judging | mine;
-	run_on(me, next);
+	home = node_of(next);
+	on[next] = mine;
 	next = 0
+}
+
+/* The policy is read once; whatever is loaded later does not matter. */
+inline read_ticket() {
+	cores = 1 + generation;
+	disturbed = 0;
+	counting = 1
 }
 
 /* Where tasks run is forgotten while nobody looks: they may move before somebody does. */
 inline stop_judging() {
-	stale = stale | mine;
-	free_cores[me] = 0;
-	met[me] = 0;
-	tries = 0;
+	judging = 0;
+	disturbed = 0;
+	forget();
+	stage = FIRST_LOOK;
+	home = 0;
 	cores = 0;
 	next = 0;
-	if
-	:: witnessed -> moved = 0; open = 0
-	:: else
-	fi;
-	judging = judging & ~mine;
 	for (a_core : 0 .. CORES - 1) {
-		on[a_core] = (judging -> on[a_core] : 0)
+		on[a_core] = 0
 	}
 	scrub()
 }
 
+/* A verdict belongs to the ticket; only under the lock it is known that no section is under way. */
+#ifdef DENY_WITHOUT_LOCK
+#define may_settle (stage == TOO_FEW || (stage == ENOUGH && lock == 0))
+#else
+#define may_settle (stage >= TOO_FEW && lock == 0)
+#endif
+
+inline try() {
+	atomic { start_judging() }
+	d_step { read_ticket() }
+	do
+	:: d_step { !disturbed && stage <= SECOND_LOOK -> see() }
+	:: atomic { disturbed -> printf("%d looks again\n", me); stop_judging(); break }
+	:: atomic { !disturbed && may_settle ->
+		d_step { find_slot() }
+		if
+		:: stage == TOO_FEW ->
+			printf("%d: deny\n", me);
+			denied_wrongly = covered;
+#ifndef ONLY_OVER_ADMITTED
+			assert(!denied_wrongly);
+#endif
+			new = NONE
+		:: stage == ENOUGH && new == NONE -> printf("%d: unknown, the table is full\n", me)
+		:: else ->
+			printf("%d: admit\n", me);
+			over_admitted = !covered;
+			assert(!over_admitted);
+			take(cores * !home, cores * home)
+		fi;
+		stop_judging();
+		break
+	   }
+	od
+}
+
+/* Of launches that are alike the order does not matter. */
+#define may_go_on (!witnessed && (me != 1 || begun) && lock == 0)
+
+/* Others are let in at will. */
+inline admit() {
+	begun = 1;
+	d_step { find_slot() }
+	if
+	:: new != NONE -> take(1, 0)
+#ifndef RACES
+	:: new != NONE -> take(0, 1)
+	:: new != NONE && generation -> take(2, 0)
+	:: new != NONE && generation -> take(1, 1)
+#endif
+	:: new == NONE
+	fi
+}
+
+/* Who leaves has gone to sleep before. */
+#define asleep (((on[0] | on[1] | on[2]) & mine) == 0)
+
 inline leave() {
 	printf("%d is gone\n", me);
+	begun = 1;
 	alive = alive & ~mine;
-	stop_running(me);
 	claim = NONE;
-	node[me] = 0;
 	gone++
 }
 
 proctype launch(byte me) {
-	byte cores, tries, next;
+	byte cores, next;
 	byte claim = NONE, new = NONE;
 
-	/* The two that are not the witness are alike, so their order does not matter. */
-	atomic {
-		me != 1 || begun;
-		begun = begun || me == 0;
-		any_core(0, CORES);
-		node[me] = node_of(next);
-		alive = alive | mine;
-		start_judging()
-	}
 judge:
-	atomic {
-		/* The policy is read once; whatever is loaded later does not matter. */
-		cores = 1 + generation;
-		read_ticket()
-	}
-	do
-	:: d_step { next < looks(node[me]) -> look() }
-	:: atomic { next == looks(node[me]) && lock == 0 ->
-		d_step {
-			new = 0;
-			do
-			:: new < SLOTS && owner[new] != 0 -> new++
-			:: else -> break
-			od;
-			survey()
-		}
-		if
-		:: !fresh && tries < TRIES - 1 ->
-			printf("%d begins again\n", me);
-			new = NONE;
-			tries++;
-			scrub();
-			read_ticket()
-		:: else ->
-			if
-			:: !fresh && tries == TRIES - 1 ->
-				printf("%d: unknown, the claims kept changing\n", me);
-				new = NONE
-			:: fresh && new == NONE ->
-				printf("%d: unknown, the table is full\n", me)
-			:: fresh && new != NONE && free_cores[me] < owed + cores ->
-				printf("%d: deny, %d free, %d owed\n", me, idle, unmet);
-				denied_wrongly = witnessed && !moved && idle >= unmet + cores;
-#ifndef ONLY_OVER_ADMITTED
-				assert(!denied_wrongly);
-#endif
-				new = NONE
-			:: else ->
-				printf("%d: admit, %d free, %d owed\n", me, idle, unmet);
-				d_step {
-					lock = 1;
-					over_admitted = witnessed && !moved && idle < unmet + cores;
-					take();
-					sum_needs();
-					over_admitted = over_admitted || (witnessed && unmet > open);
-					assert(!over_admitted)
-				}
-			fi;
-			stop_judging();
-			if
-			:: new != NONE -> break
-			:: new == NONE && claim != NONE -> goto hold
-			:: else -> leave(); goto end
-			fi
-		fi
-	   }
-	od;
-	atomic {
+	if
+	:: witnessed -> try()
+	:: atomic { may_go_on -> admit() }
+	:: atomic { may_go_on && claim == NONE && asleep -> leave(); goto end }
+	fi;
+	if
+	:: d_step { new != NONE ->
 		bump();
 		lock = 0;
 		if
-		:: claim == NONE -> claim = new; new = NONE; goto hold
+		:: claim == NONE -> claim = new; new = NONE
 		:: else
 		fi
-	}
+	   }
+	:: atomic { new == NONE && claim == NONE && asleep -> leave(); goto end }
+	:: new == NONE && claim != NONE
+	fi;
 	/* An exec under way, by a process that has a claim. A kill now is a failure, then an exit. */
 	if
-	:: atomic { lock == 0 -> printf("%d: exec fails\n", me); begin_release(new) };
+	:: new == NONE
+	:: atomic { new != NONE && lock == 0 ->
+		printf("%d: exec fails\n", me);
+		begin_release(new)
+	   };
 	   d_step { end_release(new); new = NONE }
-	:: atomic { lock == 0 ->
+	:: atomic { new != NONE && lock == 0 ->
 		printf("%d: exec succeeds\n", me);
 		lock = 1;
-		held[node[me]] = held[node[me]] + size[new] - booked[new];
-		booked[new] = size[new];
+		book_whole(0);
+		book_whole(1);
 		drop(claim);
 		claim = new;
 		new = NONE
 	   };
 	   d_step { bump(); lock = 0 }
 	fi;
-hold:
 #ifdef MARK_LATER
 	atomic { holders = holders | mine };
 #endif
 	if
-	:: atomic { reexecs > 0 ->
-		reexecs--;
-		any_core(first_core(node[me]), end_core(node[me]));
-		start_judging();
-		goto judge
-	   }
+	:: atomic { reexecs > 0 -> reexecs--; goto judge }
 	/* An exec that fails, an exit and a kill: the claim goes while the process still runs. */
 	:: do
 	   :: atomic { lock == 0 && stands(claim) -> begin_release(claim) };
 	      d_step { end_release(claim) }
-	   :: atomic { lock == 0 && !stands(claim) -> leave(); break }
+	   :: atomic { lock == 0 && !stands(claim) && asleep -> leave(); break }
 	   od
 	fi;
 end:
 	false
 }
 
-/* Tasks that are not being judged run, sleep and move between the cores of their node. */
-#define may_move(t) (judging && (alive & ~judging & bit_of(t)))
-#define may_run(t, c) (may_move(t) && !(on[c] & bit_of(t)) && \
-		       ((t) == STRANGER || node_of(c) == node[t]))
+/* Tasks run, sleep and move between all cores, but for the witness in its hook. */
+#define may_move (judging && (alive & mine))
+#define may_run(c) (may_move && !(on[c] & mine))
 
 proctype motion(byte me) {
 end:
 	do
-	:: d_step { may_run(me, 0) -> run_on(me, 0); printf("%d runs on core 0\n", me) }
-	:: d_step { may_run(me, 1) -> run_on(me, 1); printf("%d runs on core 1\n", me) }
-	:: d_step { may_run(me, 2) -> run_on(me, 2); printf("%d runs on core 2\n", me) }
-	:: d_step { may_move(me) && ((on[0] | on[1] | on[2]) & mine) ->
+	:: d_step { may_run(0) -> run_on(me, 0); printf("%d runs on core 0\n", me) }
+	:: d_step { may_run(1) -> run_on(me, 1); printf("%d runs on core 1\n", me) }
+	:: d_step { may_run(2) -> run_on(me, 2); printf("%d runs on core 2\n", me) }
+	:: d_step { may_move && !asleep ->
 		stop_running(me);
 		printf("%d sleeps\n", me)
 	   }
@@ -467,7 +591,10 @@ init {
 
 	atomic {
 		for (t : 0 .. TASKS - 1) {
-			run motion(t)
+			if
+			:: runs(t) -> run motion(t)
+			:: else
+			fi
 		}
 		for (t : 0 .. LAUNCHES - 1) {
 			run launch(t)

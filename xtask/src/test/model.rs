@@ -44,9 +44,19 @@ const WALKS: &[Walk] = &[
         must: Must::Hold,
     },
     Walk {
+        name: "model_finds_missing_second_look",
+        defines: &["RACES", "WITHOUT_SECOND_LOOK", "ONLY_OVER_ADMITTED"],
+        must: Must::Violate("over_admitted"),
+    },
+    Walk {
+        name: "model_finds_print_without_switches",
+        defines: &["RACES", "WITHOUT_SWITCHES", "ONLY_OVER_ADMITTED"],
+        must: Must::Violate("over_admitted"),
+    },
+    Walk {
         name: "model_finds_two_readings",
         defines: &["RACES", "TWO_READINGS"],
-        must: Must::Violate("over_admitted"),
+        must: Must::Violate("denied_wrongly"),
     },
     Walk {
         name: "model_finds_missing_ticket",
@@ -67,6 +77,16 @@ const WALKS: &[Walk] = &[
         name: "model_finds_late_mark",
         defines: &["RACES", "MARK_LATER"],
         must: Must::Violate("denied_wrongly"),
+    },
+    Walk {
+        name: "model_finds_denial_without_lock",
+        defines: &["RACES", "DENY_WITHOUT_LOCK"],
+        must: Must::Violate("denied_wrongly"),
+    },
+    Walk {
+        name: "model_finds_core_that_counts_on_both_nodes",
+        defines: &["RELOAD", "COUNTED_TWICE"],
+        must: Must::Violate("over_admitted"),
     },
     Walk {
         name: "model_finds_exec_that_counts_twice",
