@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 
 use crate::gate::{Gate, Verdict};
 use crate::launch::{self, USER, command, fails, launch, program, script, starts};
-use crate::machine::{self, Load, node_cpus, pin};
+use crate::machine::{self, Load, in_the_end, node_cpus, pin};
 use crate::{COUNTED, NUMA, Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -68,20 +68,17 @@ pub(crate) fn gate_on_node_0(policy: &str) -> Result<Gate> {
     Ok(gate)
 }
 
-/// Launches until one is admitted: a kernel thread may be busy on the free core for a while.
+/// Launches until one is admitted.
 fn admitted_in_the_end(gate: &Gate, path: &str) -> Result<Verdict> {
-    for _ in 0..50 {
+    in_the_end("a launch is admitted while a core is free", || {
         let found = launch(&mut command(path))?;
         let verdict = gate.verdict()?;
         ensure!(
             found.is_none() == (verdict.effect() == "admitted"),
             "launch ended with {found:?}, but the log says {verdict:?}"
         );
-        if found.is_none() {
-            return Ok(verdict);
-        }
-    }
-    anyhow::bail!("{path} was denied 50 times while a core was free")
+        Ok(found.is_none().then_some(verdict))
+    })
 }
 
 fn admits_and_denies() -> Result<()> {

@@ -20,7 +20,7 @@ use crate::launch::{
     AGAIN, FORKER, LEADERLESS, PARENT, SLEEPER, SPINNER, THREAD_AGAIN, THREADER, command, fails,
     launch, program, script,
 };
-use crate::machine::{Load, cpus, node_cores, node_cpus, pin, wait_for};
+use crate::machine::{Load, cpus, in_the_end, node_cores, node_cpus, pin, wait_for};
 use crate::schedulers::{Scheduler, Tracking, settle, wait_until_none};
 use crate::{NUMA, Needs, Test};
 use contenders::Contenders;
@@ -109,17 +109,15 @@ const ROUNDS: u64 = 20;
 struct Running(Child);
 
 impl Running {
-    /// Starts the program at `path` as one of those in [`crate::launch`], at one of 50 tries: a
-    /// kernel thread may be busy on the free core.
+    /// Starts the program at `path` as one of those in [`crate::launch`].
     fn start(path: &str, name: &str) -> Result<Self> {
-        let mut last = None;
-        for _ in 0..50 {
+        in_the_end("a program is admitted", || {
             match Command::new(path).arg0(name).stdin(Stdio::null()).spawn() {
-                Ok(child) => return Ok(Self(child)),
-                Err(error) => last = Some(error),
+                Ok(child) => Ok(Some(Self(child))),
+                Err(error) if error.raw_os_error() == Some(EAGAIN) => Ok(None),
+                Err(error) => Err(error).with_context(|| format!("cannot start {path}")),
             }
-        }
-        Err(last.context("not tried")?).with_context(|| format!("{path} was never admitted"))
+        })
     }
 
     /// Starts it on these CPUs, and keeps it there.
@@ -388,16 +386,11 @@ fn forks() -> Result<()> {
             ensure!(outcome(path, name)?.is_none(), "{path} as {name} failed");
         }
         drop(load);
-        let mut holder = None;
-        for _ in 0..50 {
+        let holder = in_the_end(on, || {
             let mut running = Running::start(SERVER, name)?;
             std::thread::sleep(Duration::from_millis(100));
-            if running.0.try_wait()?.is_none() {
-                holder = Some(running);
-                break;
-            }
-        }
-        let holder = holder.with_context(|| format!("{on} was never admitted"))?;
+            Ok(running.0.try_wait()?.is_none().then_some(running))
+        })?;
         ensure!(held(&gate)? == 1, "{on}: {}", gate.status()?);
         drop(holder);
         wait_until_held(&gate, 0).context(on)?;
@@ -427,16 +420,11 @@ fn full() -> Result<()> {
         value[..4].fill(0);
         value[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
         ledger.update(&key, &value, MapFlags::ANY)?;
-        let mut verdict = None;
-        for _ in 0..50 {
+        let verdict = in_the_end("the table is full", || {
             ensure!(launch(&mut command(SERVER))?.is_none() == starts);
-            let found = gate.verdict()?;
-            if found.get("verdict") != "deny" {
-                verdict = Some(found);
-                break;
-            }
-        }
-        let verdict = verdict.context("the table was not full")?;
+            let verdict = gate.verdict()?;
+            Ok((verdict.get("verdict") != "deny").then_some(verdict))
+        })?;
         ensure!(verdict.get("verdict") == "unknown", "{verdict:?}");
         let status = gate.status()?;
         ensure!(status["rules"][0]["unknown"] == 1, "{status}");
@@ -472,13 +460,10 @@ fn released() -> Result<()> {
         fs::remove_file(SERVER)?;
         script(SERVER)?;
         fs::write(SERVER, text)?;
-        let mut found = Some(EAGAIN);
-        for _ in 0..50 {
-            found = launch(&mut command(SERVER))?;
-            if found != Some(EAGAIN) {
-                break;
-            }
-        }
+        let found = in_the_end("an exec that fails later", || {
+            let found = launch(&mut command(SERVER))?;
+            Ok((found != Some(EAGAIN)).then_some(found))
+        })?;
         ensure!(found == Some(errno), "{text:?}: {found:?}");
         gate.signal(Signal::SIGCONT)?;
         ensure!(held(&gate)? == 0, "{text:?}: {}", gate.status()?);
@@ -533,14 +518,12 @@ fn unborn() -> Result<()> {
         let policy = format!("on = [\"{on}\"]\nerrno = \"EBUSY\"");
         let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, &policy))?;
         let full = Full::enter()?;
-        let mut found = None;
-        for _ in 0..50 {
-            found = outcome(SERVER, name)?;
-            if found != Some(EBUSY) {
-                break;
-            }
-        }
+        let found = in_the_end("a fork that fails later", || {
+            let found = outcome(SERVER, name)?;
+            Ok((found != Some(EBUSY)).then_some(found))
+        });
         drop(full);
+        let found = found?;
         ensure!(found == Some(EAGAIN), "{on}: {found:?}");
         let status = gate.status()?;
         ensure!(status["rules"][0]["admitted"] == 1, "{on}: {status}");
@@ -554,10 +537,7 @@ fn unborn() -> Result<()> {
 
 /// Launches a program that ends by itself until it is admitted.
 fn admitted(path: &str) -> Result<()> {
-    for _ in 0..50 {
-        if launch(&mut command(path))?.is_none() {
-            return Ok(());
-        }
-    }
-    anyhow::bail!("{path} was never admitted")
+    in_the_end("a launch is admitted", || {
+        Ok(launch(&mut command(path))?.is_none().then_some(()))
+    })
 }

@@ -6,14 +6,14 @@ use std::mem::MaybeUninit;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{MapCore, MapFlags};
 
 use crate::admission::gate_on_node_0;
 use crate::gate::{Gate, Verdict};
 use crate::launch::{program, starts};
-use crate::machine::{Core, Load, node_cores, pin};
+use crate::machine::{Core, Load, in_the_end, node_cores, pin};
 use crate::schedulers::{Ends, KernelLog, Scheduler, Tracking, settle, state, wait_until_none};
 use crate::skel::unguarded::UnguardedSkelBuilder;
 use crate::{COUNTED, NUMA, Needs, Test};
@@ -59,7 +59,7 @@ const SWAPS: usize = 30;
 /// a while, as a kernel thread may run on one; it can never be more.
 fn counted_in_the_end(gate: &Gate, idle: &[Core]) -> Result<Verdict> {
     let mut last = None;
-    for _ in 0..50 {
+    let found = in_the_end("all cores that are idle are counted", || {
         starts(SERVER)?;
         let verdict = gate.verdict()?;
         let (cpu, free) = (
@@ -73,11 +73,12 @@ fn counted_in_the_end(gate: &Gate, idle: &[Core]) -> Result<Verdict> {
             "{free} free cores, at most {expected} are: {verdict:?}"
         );
         if free == expected {
-            return Ok(verdict);
+            return Ok(Some(verdict));
         }
         last = Some(verdict);
-    }
-    bail!("the verdict was 50 times such as {last:?}, though {idle:?} are idle")
+        Ok(None)
+    });
+    found.with_context(|| format!("last {last:?}, though {idle:?} are idle"))
 }
 
 /// Runs on `cpu` and stays there until something else wants it, though all of `cores` are

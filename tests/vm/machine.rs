@@ -184,3 +184,17 @@ pub(crate) fn wait_for(what: &str, time: Duration, mut done: impl FnMut() -> boo
     }
     Ok(())
 }
+
+/// Tries up to 50 times until `attempt` has what is wanted: a kernel thread may be busy for a
+/// while on a core that nobody was given.
+pub(crate) fn in_the_end<T>(
+    what: &str,
+    mut attempt: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    for _ in 0..50 {
+        if let Some(found) = attempt()? {
+            return Ok(found);
+        }
+    }
+    bail!("{what}: not in 50 tries")
+}
