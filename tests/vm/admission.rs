@@ -69,7 +69,7 @@ pub(crate) fn gate_on_node_0(policy: &str) -> Result<Gate> {
 }
 
 /// Launches until one is admitted: a kernel thread may be busy on the free core for a while.
-fn admitted_in_the_end(gate: &Gate, path: &str) -> Result<Verdict> {
+pub(crate) fn admitted_in_the_end(gate: &Gate, path: &str) -> Result<Verdict> {
     for _ in 0..50 {
         let found = launch(&mut command(path))?;
         let verdict = gate.verdict()?;

@@ -54,25 +54,30 @@ pub(crate) const TESTS: &[Test] = &[
 const SERVER: &str = "/opt/server";
 const SWAPS: usize = 30;
 
-/// Launches until the verdict counts as many free cores as there are of `idle`, those that
-/// nobody was given to run on: all but the one that the launch came from. It may be less for
-/// a while, as a kernel thread may run on one; it can never be more.
-fn counted_in_the_end(gate: &Gate, idle: &[Core]) -> Result<Verdict> {
+/// Whether a verdict counts as many free cores as there are of `idle`, those that nobody was
+/// given to run on: all but the one that the launch came from. It may be less for a while, as a
+/// kernel thread may run on one; it can never be more.
+pub(crate) fn counts_all(verdict: &Verdict, idle: &[Core]) -> Result<bool> {
+    let (cpu, free) = (
+        verdict.number("cpu")?,
+        verdict.number("cores_free")? as usize,
+    );
+    // A scheduler may move a child before its exec.
+    let expected = idle.iter().filter(|core| !core.cpus.contains(&cpu)).count();
+    ensure!(
+        free <= expected,
+        "{free} free cores, at most {expected} are: {verdict:?}"
+    );
+    Ok(free == expected)
+}
+
+/// Launches until the verdict counts all of them.
+pub(crate) fn counted_in_the_end(gate: &Gate, idle: &[Core]) -> Result<Verdict> {
     let mut last = None;
     for _ in 0..50 {
         starts(SERVER)?;
         let verdict = gate.verdict()?;
-        let (cpu, free) = (
-            verdict.number("cpu")?,
-            verdict.number("cores_free")? as usize,
-        );
-        // A scheduler may move a child before its exec.
-        let expected = idle.iter().filter(|core| !core.cpus.contains(&cpu)).count();
-        ensure!(
-            free <= expected,
-            "{free} free cores, at most {expected} are: {verdict:?}"
-        );
-        if free == expected {
+        if counts_all(&verdict, idle)? {
             return Ok(verdict);
         }
         last = Some(verdict);
@@ -82,7 +87,7 @@ fn counted_in_the_end(gate: &Gate, idle: &[Core]) -> Result<Verdict> {
 
 /// Runs on `cpu` and stays there until something else wants it, though all of `cores` are
 /// allowed.
-fn run_on(cpu: u32, cores: &[Core]) -> Result<()> {
+pub(crate) fn run_on(cpu: u32, cores: &[Core]) -> Result<()> {
     pin(&[cpu])?;
     pin(&cores
         .iter()

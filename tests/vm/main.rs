@@ -16,6 +16,7 @@ mod schedulers;
 mod servant;
 mod skel;
 mod strangers;
+mod topology;
 mod truth;
 
 use std::process::ExitCode;
@@ -74,6 +75,7 @@ fn tests() -> Vec<Test> {
         daemon::TESTS,
         idle::TESTS,
         strangers::TESTS,
+        topology::TESTS,
         truth::TESTS,
     ]
     .into_iter()
