@@ -16,13 +16,13 @@ use crate::launch::{program, starts};
 use crate::machine::{Core, Load, node_cores, pin};
 use crate::schedulers::{Ends, KernelLog, Scheduler, Tracking, settle, state, wait_until_none};
 use crate::skel::unguarded::UnguardedSkelBuilder;
-use crate::{COUNTED, NUMA, Needs, Test};
+use crate::{COUNTED, COUNTED_MOST, NUMA, Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
     Test {
         name: "cores_are_counted_right",
         needs: Needs::Nothing,
-        on: COUNTED,
+        on: COUNTED_MOST,
         run: counts,
     },
     Test {
@@ -34,7 +34,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test {
         name: "only_cores_that_the_task_may_use_count",
         needs: Needs::Nothing,
-        on: COUNTED,
+        on: COUNTED_MOST,
         run: affinity,
     },
     Test {
