@@ -290,8 +290,9 @@ __u32 who_runs_on(__u32 cpu, struct need *n)
 
 	if (!rq || !n)
 		return STRANGER;
+	/* A busy one is not online for a moment when it changes its root domain. */
 	if (!rq->online)
-		return OFFLINE;
+		return rq->curr == rq->idle ? OFFLINE : STRANGER;
 	n->switches += rq->nr_switches;
 	if (rq->ttwu_pending)
 		return STRANGER;

@@ -169,8 +169,13 @@ impl Topology {
 impl fmt::Display for Topology {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cores: usize = self.nodes.iter().map(|node| node.cores.len()).sum();
-        let (nodes, cpus) = (self.nodes.len(), self.cpus().count());
-        write!(f, "{nodes} nodes, {cores} cores, {cpus} CPUs")
+        let all = [
+            (self.nodes.len(), "node"),
+            (cores, "core"),
+            (self.cpus().count(), "CPU"),
+        ]
+        .map(|(count, word)| format!("{count} {word}{}", if count == 1 { "" } else { "s" }));
+        f.write_str(&all.join(", "))
     }
 }
 

@@ -54,3 +54,6 @@ impl AsFd for Hotplug {
         self.0.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -242,3 +242,91 @@ fn this_machine() {
         .flat_map(|core| &core.cpus);
     assert!(highest.max().unwrap() < &topology.possible);
 }
+
+/// One node with these cores, of a machine that can have eight CPUs.
+fn nodes(nodes: &[(u32, &[&[u32]])]) -> Topology {
+    Topology {
+        nodes: nodes
+            .iter()
+            .map(|&(id, lists)| Node {
+                id,
+                cores: cores(lists),
+            })
+            .collect(),
+        possible: 8,
+        possible_nodes: 2,
+    }
+}
+
+#[test]
+fn cpus_that_went_offline_stay_with_their_cores() {
+    let seen = nodes(&[(0, &[&[0, 4], &[1, 5]]), (1, &[&[2, 6], &[3, 7]])]);
+    let cases = [
+        ("nothing changed", seen.clone(), seen.clone()),
+        (
+            "second threads, or the first of a core, are offline",
+            nodes(&[(0, &[&[0], &[5]]), (1, &[&[2], &[3, 7]])]),
+            seen.clone(),
+        ),
+        (
+            "whole cores are offline",
+            nodes(&[(0, &[&[1, 5]]), (1, &[&[2, 6]])]),
+            seen.clone(),
+        ),
+        (
+            "a whole node is offline",
+            nodes(&[(1, &[&[2, 6], &[3, 7]])]),
+            seen.clone(),
+        ),
+        (
+            "CPUs came back with other siblings",
+            nodes(&[(0, &[&[0, 5], &[1, 4]]), (1, &[&[2, 6], &[3, 7]])]),
+            nodes(&[(0, &[&[0, 5], &[1, 4]]), (1, &[&[2, 6], &[3, 7]])]),
+        ),
+        (
+            "their old ones are offline, and stay with them",
+            nodes(&[(0, &[&[0, 5]]), (1, &[&[2, 6], &[3, 7]])]),
+            nodes(&[(0, &[&[0, 1, 4, 5]]), (1, &[&[2, 6], &[3, 7]])]),
+        ),
+        (
+            "a core came back on the other node",
+            nodes(&[(0, &[&[0, 4]]), (1, &[&[1], &[2, 6], &[3, 7]])]),
+            nodes(&[(0, &[&[0, 4]]), (1, &[&[1, 5], &[2, 6], &[3, 7]])]),
+        ),
+        (
+            "there are new CPUs and a new node",
+            nodes(&[(0, &[&[0, 4]]), (5, &[&[8, 9]])]),
+            nodes(&[
+                (0, &[&[0, 4], &[1, 5]]),
+                (1, &[&[2, 6], &[3, 7]]),
+                (5, &[&[8, 9]]),
+            ]),
+        ),
+    ];
+    for (what, online, expected) in cases {
+        assert_eq!(online.and_offline_of(&seen), expected, "{what}");
+    }
+}
+
+/// What was offline is known as long as the daemon lives, through every step.
+#[test]
+fn offline_cpus_are_known_after_many_steps() {
+    let all = nodes(&[(0, &[&[0, 4], &[1, 5]])]);
+    let mut seen = all.clone();
+    for online in [
+        nodes(&[(0, &[&[0], &[1]])]),
+        nodes(&[(0, &[&[0]])]),
+        nodes(&[(0, &[&[5]])]),
+        all.clone(),
+    ] {
+        seen = online.and_offline_of(&seen);
+        assert_eq!(seen, all, "{online}");
+    }
+}
+
+#[test]
+fn it_is_shown_in_numbers() {
+    let shown = nodes(&[(0, &[&[0, 4], &[1]]), (3, &[&[2, 6]])]).to_string();
+    assert_eq!(shown, "2 nodes, 3 cores, 5 CPUs");
+    assert_eq!(nodes(&[(0, &[&[0]])]).to_string(), "1 node, 1 core, 1 CPU");
+}

@@ -69,7 +69,7 @@ pub(crate) fn gate_on_node_0(policy: &str) -> Result<Gate> {
 }
 
 /// Launches until one is admitted.
-fn admitted_in_the_end(gate: &Gate, path: &str) -> Result<Verdict> {
+pub(crate) fn admitted_in_the_end(gate: &Gate, path: &str) -> Result<Verdict> {
     in_the_end("a launch is admitted while a core is free", || {
         let found = launch(&mut command(path))?;
         let verdict = gate.verdict()?;

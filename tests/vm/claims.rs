@@ -106,7 +106,7 @@ const CONTENDERS: u32 = 64;
 const ROUNDS: u64 = 20;
 
 /// A program that runs until it is dropped.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
     /// Starts the program at `path` as one of those in [`crate::launch`].
@@ -121,7 +121,7 @@ impl Running {
     }
 
     /// Starts it on these CPUs, and keeps it there.
-    fn start_on(path: &str, name: &str, cpus: &[u32]) -> Result<Self> {
+    pub(crate) fn start_on(path: &str, name: &str, cpus: &[u32]) -> Result<Self> {
         pin(cpus)?;
         let running = Self::start(path, name);
         pin(&node_cpus(0)?)?;
@@ -153,7 +153,7 @@ fn held(gate: &Gate) -> Result<u64> {
         .sum()
 }
 
-fn wait_until_held(gate: &Gate, cores: u64) -> Result<()> {
+pub(crate) fn wait_until_held(gate: &Gate, cores: u64) -> Result<()> {
     let mut last = None;
     let done = wait_for("claims", Duration::from_secs(10), || {
         last = held(gate).ok();
@@ -536,7 +536,7 @@ fn unborn() -> Result<()> {
 }
 
 /// Launches a program that ends by itself until it is admitted.
-fn admitted(path: &str) -> Result<()> {
+pub(crate) fn admitted(path: &str) -> Result<()> {
     in_the_end("a launch is admitted", || {
         Ok(launch(&mut command(path))?.is_none().then_some(()))
     })

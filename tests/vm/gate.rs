@@ -176,6 +176,17 @@ impl Gate {
         self.verdicts(1)?.pop().context("no verdict")
     }
 
+    /// Waits until the daemon says a line with this in it.
+    pub(crate) fn says(&self, words: &str) -> Result<()> {
+        loop {
+            match self.stderr.recv_timeout(Duration::from_secs(20)) {
+                Ok(line) if line.contains(words) => return Ok(()),
+                Ok(_) => {}
+                Err(why) => bail!("the daemon does not say '{words}' ({why})"),
+            }
+        }
+    }
+
     /// Makes room for a real log daemon.
     pub(crate) fn leave_the_log(&mut self) -> Result<()> {
         self.log = None;

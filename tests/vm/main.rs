@@ -18,6 +18,7 @@ mod schedulers;
 mod servant;
 mod skel;
 mod strangers;
+mod topology;
 mod truth;
 
 use std::process::ExitCode;
@@ -67,6 +68,8 @@ struct Test {
 const NUMA: &[&str] = &["numa"];
 /// Those on which cores must be counted right.
 const COUNTED: &[&str] = &["numa", "one-node", "smt-off", "smt4"];
+/// The same, and one whose cores have as many threads as any: a slow one.
+const COUNTED_MOST: &[&str] = &["numa", "one-node", "smt-off", "smt4", "smt8"];
 
 fn tests() -> Vec<Test> {
     [
@@ -78,6 +81,7 @@ fn tests() -> Vec<Test> {
         persist::TESTS,
         random::TESTS,
         strangers::TESTS,
+        topology::TESTS,
         truth::TESTS,
     ]
     .into_iter()

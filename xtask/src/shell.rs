@@ -22,7 +22,7 @@ pub(crate) struct Shell {
     /// Kernel series such as 6.18, or `newest`
     #[arg(long, value_name = "SERIES", default_value = kernels::NEWEST)]
     kernel: String,
-    /// numa, one-node, smt-off, smt4, big, or SOCKETSxCORESxTHREADSxNODES
+    /// numa, one-node, smt-off, smt4, smt8, big, or SOCKETSxCORESxTHREADSxNODES
     #[arg(long, default_value = "numa")]
     topology: Topology,
     /// Memory of the guest in MiB

@@ -20,7 +20,7 @@ use report::Report;
 
 /// The topologies that a test run covers on the oldest and the newest kernel. On those between,
 /// only what differs by kernel is tested.
-const TOPOLOGIES: &[&str] = &["numa", "one-node", "smt-off", "smt4"];
+const TOPOLOGIES: &[&str] = &["numa", "one-node", "smt-off", "smt4", "smt8"];
 /// The one that it covers on each kernel.
 const TOPOLOGY: &str = "numa";
 
@@ -30,8 +30,8 @@ pub(crate) struct Args {
     /// Kernel series such as 6.18, or `newest`; may be repeated [default: the supported ones]
     #[arg(long = "kernel", value_name = "SERIES")]
     kernels: Vec<String>,
-    /// Topology of the guests; may be repeated [default: numa, one-node, smt-off, smt4 on the
-    /// oldest and the newest kernel, numa on those between]
+    /// Topology of the guests; may be repeated [default: numa, one-node, smt-off, smt4, smt8 on
+    /// the oldest and the newest kernel, numa on those between]
     #[arg(long = "topology", value_name = "TOPOLOGY")]
     topologies: Vec<Topology>,
     /// Seconds, or rounds, of the tests that can run longer than they do by default
