@@ -106,12 +106,12 @@ const CONTENDERS: u32 = 64;
 const ROUNDS: u64 = 20;
 
 /// A program that runs until it is dropped.
-struct Running(Child);
+pub(crate) struct Running(Child);
 
 impl Running {
     /// Starts the program at `path` as one of those in [`crate::launch`], at one of 50 tries: a
     /// kernel thread may be busy on the free core.
-    fn start(path: &str, name: &str) -> Result<Self> {
+    pub(crate) fn start(path: &str, name: &str) -> Result<Self> {
         let mut last = None;
         for _ in 0..50 {
             match Command::new(path).arg0(name).stdin(Stdio::null()).spawn() {
@@ -120,6 +120,11 @@ impl Running {
             }
         }
         Err(last.context("not tried")?).with_context(|| format!("{path} was never admitted"))
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
     }
 
     /// Starts it on these CPUs, and keeps it there.
