@@ -180,7 +180,7 @@ const ELSEWHERE: &str = "exec/running-elsewhere";
 
 const SCAN: &str = "exec: admitted, runqueue scan";
 const CONFINED: &str = "exec: admitted, caller bound to its node";
-const ALL_NODES: &str = "exec: admitted, all cores but one, all nodes";
+const ALL_NODES: &str = "exec: admitted, cores of every node";
 
 /// The rows that depend on the size of the machine.
 const fn sized(machine: &'static Machine) -> [Row; 3] {
