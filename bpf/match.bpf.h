@@ -75,32 +75,34 @@ union path_words {
 	__u64 word[EXE_MAX / 8];
 };
 
-/* Clears what bpf_d_path() left behind the path of len bytes, its NUL included; the path's hash. */
+/*
+ * The hash of a path of len bytes, its NUL included. What bpf_d_path() left behind it in its last
+ * word is cleared; the words after that one are never looked at.
+ */
 static __always_inline __u64 finish_path(union path_words *p, __u32 len)
 {
 	__u64 h = settings.seed;
 
 	/* Not unrolled: the compiler would want the stack for all of it. */
 #pragma unroll 1
-	for (__u32 i = 0; i < EXE_MAX / 8; i++) {
-		__u32 at = i * 8;
+	for (__u32 i = 0; i < EXE_MAX / 8 && i * 8 < len; i++) {
+		__u32 left = len - i * 8;
 
-		if (at >= len)
-			p->word[i] = 0;
-		else if (len - at < 8)
-			p->word[i] &= (1ULL << (len - at) * 8) - 1;
+		if (left < 8)
+			p->word[i] &= (1ULL << left * 8) - 1;
 		h = (h ^ p->word[i]) * 0x9e3779b97f4a7c15ULL;
 	}
 	return h;
 }
 
-static __always_inline bool same_path(const union path_words *p, const struct exe *exe)
+/* Whether a path of len bytes is an exe's; so it is if the words up to its NUL are the same. */
+static __always_inline bool same_path(const union path_words *p, __u32 len, const struct exe *exe)
 {
 	const __u64 *word = (const __u64 *)exe->path;
 	__u64 differ = 0;
 
 #pragma unroll 1
-	for (__u32 i = 0; i < EXE_MAX / 8; i++)
+	for (__u32 i = 0; i < EXE_MAX / 8 && i * 8 < len; i++)
 		differ |= p->word[i] ^ word[i];
 	return !differ;
 }
@@ -122,7 +124,7 @@ static __noinline struct exe *find_exe(struct file *file)
 	}
 	hash = finish_path(&p, len);
 	exe = bpf_map_lookup_elem(&exes, &hash);
-	return exe && same_path(&p, exe) ? exe : NULL;
+	return exe && same_path(&p, len, exe) ? exe : NULL;
 }
 
 /* The number of the first rule for an exe, a hook and a user; or NO_RULE. */

@@ -158,7 +158,9 @@ fn by_hash(exes: &[abi::exe]) -> (u64, BTreeMap<u64, abi::exe>) {
 /// The twin of the hash in `finish_path()` of `bpf/match.bpf.h`.
 fn path_hash(path: &[u8; EXE_MAX], seed: u64) -> u64 {
     let (words, _) = path.as_chunks();
-    words.iter().fold(seed, |hash, word| {
+    let len = path.iter().take_while(|&&byte| byte != 0).count();
+    // The last of them has the NUL.
+    words.iter().take(len / 8 + 1).fold(seed, |hash, word| {
         (hash ^ u64::from_ne_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     })
 }

@@ -2,6 +2,7 @@
 //! What a launch costs, in instructions: `coregate-vm bench WHAT` in a guest whose clock
 //! counts them. docs/performance.md says how.
 
+mod claims;
 mod measurer;
 mod peers;
 
@@ -21,7 +22,7 @@ use nix::libc;
 use nix::sys::signal::Signal;
 
 use crate::gate::Gate;
-use crate::machine::{cpus, is_guest, node_cores, node_cpus, pin};
+use crate::machine::{cores, cpus, is_guest, node_cores, node_cpus, pin};
 use crate::schedulers::{Scheduler, Tracking, settle, wait_until_none};
 use crate::skel::bare::{BareSkel, BareSkelBuilder};
 use measurer::{BLOCK, Launch, Measurer};
@@ -47,7 +48,10 @@ const ADMITTED: &str = "/usr/bin/bench-admitted";
 /// A rule of more cores than can be free where the caller runs.
 const DENIED: &str = "/usr/bin/bench-denied";
 
-const FILES: [&str; 4] = [STRANGER, NAMESAKE, ADMITTED, DENIED];
+/// A rule of all cores of the machine but half a node's, so of some of each node.
+const SPREAD: &str = "/usr/bin/bench-spread";
+
+const FILES: [&str; 5] = [STRANGER, NAMESAKE, ADMITTED, DENIED, SPREAD];
 
 /// Measures, or launches to be measured, if this program was started for it.
 pub(crate) fn perform() -> Option<ExitCode> {
@@ -60,6 +64,7 @@ pub(crate) fn perform() -> Option<ExitCode> {
         }
         [measurer::WORD, cpu] => measurer::serve(cpu),
         [WORD, "all"] => run(|bench| bench.rounds(ROUNDS, all)),
+        [WORD, "big"] => run(|bench| bench.rounds(ROUNDS, big)),
         [WORD, "matched"] => run(|bench| bench.rounds(ROUNDS, matched)),
         [WORD, "peers"] => run(peers::all),
         _ => return None,
@@ -82,31 +87,14 @@ struct Bench {
     found: BTreeMap<&'static str, Vec<f64>>,
 }
 
-/// What launches cost without the gate.
-struct Baseline {
-    /// By file: another path costs another sum.
-    exec: BTreeMap<&'static str, f64>,
-    /// An exec that is denied in the gate's hook.
-    denial: f64,
-    fork: f64,
-}
-
-/// What a block under the gate is compared with.
-#[derive(Clone, Copy)]
+/// What a block under the gate is compared with: the same launch without the gate.
+#[derive(Clone, Copy, PartialEq)]
 enum Without {
+    /// By file: another path costs another sum.
     Exec(&'static str),
+    /// An exec that is denied in the gate's hook.
     Denial,
     Fork,
-}
-
-impl Baseline {
-    fn cost(&self, of: Without) -> f64 {
-        match of {
-            Without::Exec(path) => self.exec[path],
-            Without::Denial => self.denial,
-            Without::Fork => self.fork,
-        }
-    }
 }
 
 /// A block under the gate: its row, what it cost, what it is compared with.
@@ -151,19 +139,30 @@ fn run(measure: impl FnOnce(&mut Bench) -> Result<()>) -> Result<()> {
     Ok(())
 }
 
+/// What a launch is compared with that depends on the machine's size.
+const SIZED: [Without; 2] = [Without::Exec(ADMITTED), Without::Exec(SPREAD)];
+
 /// Every row.
 fn all(bench: &mut Bench) -> Result<()> {
     bench.bare()?;
-    bench.between(&policy("enforce", 10), Bench::enforcing)?;
-    bench.between(&policy("observe", 10), |bench, gate| {
-        let cost = bench.judged(gate, DENIED, ("logged", "runqueue"))?;
-        Ok(vec![("exec/observed", cost, Without::Exec(DENIED))])
+    let spinning = claims::Spinning::measure(bench)?;
+    let others = [Without::Exec(NAMESAKE), Without::Denial, Without::Fork];
+    let without = [&SIZED[..], &others].concat();
+    bench.between(&policy("enforce", 10)?, &without, |bench, gate| {
+        spinning.with_gate(bench, gate)?;
+        bench.enforcing(gate)
     })?;
-    bench.bound()?;
+    let without = Without::Exec(DENIED);
+    bench.between(&policy("observe", 10)?, &[without], |bench, gate| {
+        let cost = bench.judged(gate, DENIED, ("logged", "runqueue"))?;
+        Ok(vec![("exec/observed", cost, without)])
+    })?;
+    claims::prefilled(bench, None)?;
     bench.admitted("exec/admitted-10000", 10_000, "runqueue")?;
     if !fs::exists("/sys/kernel/sched_ext")? {
         return Ok(());
     }
+    claims::prefilled(bench, Some(Tracking::PerNode))?;
     for (row, tracking) in [
         ("exec/admitted-node", Tracking::PerNode),
         ("exec/admitted-flat", Tracking::Flat),
@@ -178,9 +177,18 @@ fn all(bench: &mut Bench) -> Result<()> {
 
 /// Only what depends on the machine's size.
 fn matched(bench: &mut Bench) -> Result<()> {
-    bench.bare()?;
-    bench.admitted("exec/admitted", 10, "runqueue")?;
-    bench.bound()
+    bench.between(&policy("enforce", 10)?, &SIZED, Bench::sized)
+}
+
+/// That, and real claims of more programs than a small machine has room for.
+fn big(bench: &mut Bench) -> Result<()> {
+    let spinning = claims::Spinning::measure(bench)?;
+    bench.between(&policy("enforce", 10)?, &SIZED, |bench, gate| {
+        spinning.with_gate(bench, gate)?;
+        let mut blocks = bench.sized(gate)?;
+        blocks.push(claims::sleeping(bench, gate)?);
+        Ok(blocks)
+    })
 }
 
 impl Bench {
@@ -220,36 +228,42 @@ impl Bench {
         self.measurer.block(Launch::Fork)
     }
 
-    fn baseline(&mut self) -> Result<Baseline> {
-        let mut exec = BTreeMap::new();
-        for path in FILES {
-            exec.insert(path, self.exec(path, Errno::ENOEXEC)?);
-        }
-        Ok(Baseline {
-            exec,
-            denial: with_bare(
+    fn baseline(&mut self, of: Without) -> Result<f64> {
+        match of {
+            Without::Exec(path) => self.exec(path, Errno::ENOEXEC),
+            Without::Denial => with_bare(
                 |skel| &mut skel.progs.bare_denial,
                 || self.exec(DENIED, Errno::EAGAIN),
-            )?,
-            fork: self.fork()?,
-        })
+            ),
+            Without::Fork => self.fork(),
+        }
     }
 
-    /// Measures blocks between two baselines, and notes the differences.
-    fn compare(&mut self, measure: impl FnOnce(&mut Self) -> Result<Vec<Block>>) -> Result<()> {
-        let before = self.baseline()?;
+    fn baselines(&mut self, of: &[Without]) -> Result<Vec<f64>> {
+        of.iter().map(|&of| self.baseline(of)).collect()
+    }
+
+    /// Measures blocks between two of what they are compared with, and notes the differences.
+    fn compare(
+        &mut self,
+        with: &[Without],
+        measure: impl FnOnce(&mut Self) -> Result<Vec<Block>>,
+    ) -> Result<()> {
+        let before = self.baselines(with)?;
         let blocks = measure(self)?;
-        let after = self.baseline()?;
+        let after = self.baselines(with)?;
         for (row, cost, without) in blocks {
-            let base = f64::midpoint(before.cost(without), after.cost(without));
-            self.note(row, cost - base);
+            let at = with.iter().position(|one| *one == without);
+            let at = at.with_context(|| format!("{row}: compared with nothing"))?;
+            self.note(row, cost - f64::midpoint(before[at], after[at]));
         }
         Ok(())
     }
 
     /// The kernel's own cost, and what the programs add that do nothing.
     fn bare(&mut self) -> Result<()> {
-        self.compare(|bench| {
+        let without = [Without::Exec(STRANGER), Without::Fork];
+        self.compare(&without, |bench| {
             let exec = with_bare(
                 |skel| &mut skel.progs.bare_exec,
                 || bench.exec(STRANGER, Errno::ENOEXEC),
@@ -264,26 +278,32 @@ impl Bench {
                 ("fork/bare", fork, Without::Fork),
             ])
         })?;
-        let base = self.baseline()?;
-        self.note("exec/none", base.exec[STRANGER]);
-        self.note("fork/none", base.fork);
+        let [exec, fork] = without.map(|of| self.baseline(of));
+        self.note("exec/none", exec?);
+        self.note("fork/none", fork?);
         Ok(())
     }
 
-    /// Runs the gate between two baselines, its daemon on the measurer's CPU: so its wake-up
-    /// is seen, but with the lowest priority it runs only while the measurer sleeps.
+    /// Starts the gate, its daemon on the measurer's CPU: so its wake-up is seen, but with the
+    /// lowest priority it runs only while the measurer sleeps.
+    fn gate(&self, policy: &str) -> Result<Gate> {
+        pin(&[self.cpu])?;
+        set_policy(libc::SCHED_IDLE, 0)?;
+        let gate = Gate::start(policy);
+        set_policy(libc::SCHED_OTHER, 0)?;
+        pin(&[0])?;
+        gate
+    }
+
+    /// Runs the gate between two blocks of what is compared.
     fn between(
         &mut self,
         policy: &str,
+        with: &[Without],
         measure: impl FnOnce(&mut Self, &Gate) -> Result<Vec<Block>>,
     ) -> Result<()> {
-        self.compare(|bench| {
-            pin(&[bench.cpu])?;
-            set_policy(libc::SCHED_IDLE, 0)?;
-            let gate = Gate::start(policy);
-            set_policy(libc::SCHED_OTHER, 0)?;
-            pin(&[0])?;
-            let gate = gate?;
+        self.compare(with, |bench| {
+            let gate = bench.gate(policy)?;
             let blocks = measure(bench, &gate)?;
             gate.stop()?;
             Ok(blocks)
@@ -302,35 +322,45 @@ impl Bench {
     /// All that is compared under one policy, without a scheduler.
     fn enforcing(&mut self, gate: &Gate) -> Result<Vec<Block>> {
         self.unmatched()?;
+        let mut blocks = self.sized(gate)?;
         let namesake = self.exec(NAMESAKE, Errno::ENOEXEC)?;
-        let admitted = self.judged(gate, ADMITTED, ("admitted", "runqueue"))?;
         let denied = self.judged(gate, DENIED, ("denied", "runqueue"))?;
         let woken = self.exec(ADMITTED, Errno::ENOEXEC)?;
         check(gate, ("admitted", "runqueue"))?;
         let fork = self.fork()?;
-        Ok(vec![
+        blocks.extend([
             ("exec/namesake", namesake, Without::Exec(NAMESAKE)),
-            ("exec/admitted", admitted, Without::Exec(ADMITTED)),
             ("exec/denied", denied, Without::Denial),
             ("exec/admitted-woken", woken, Without::Exec(ADMITTED)),
             ("fork/gate", fork, Without::Fork),
+        ]);
+        Ok(blocks)
+    }
+
+    /// Admitted launches that depend on the machine's size: of a task that may use every CPU,
+    /// of one that may use its own node only, and one that needs cores of every node.
+    fn sized(&mut self, gate: &Gate) -> Result<Vec<Block>> {
+        let expected = ("admitted", "runqueue");
+        let admitted = self.judged(gate, ADMITTED, expected)?;
+        self.measurer.allow(&node_cpus(NODE)?)?;
+        let bound = self.judged(gate, ADMITTED, expected)?;
+        self.measurer.allow(&cpus()?)?;
+        let spread = self.judged(gate, SPREAD, expected)?;
+        Ok(vec![
+            ("exec/admitted", admitted, Without::Exec(ADMITTED)),
+            ("exec/admitted-bound", bound, Without::Exec(ADMITTED)),
+            ("exec/admitted-spread", spread, Without::Exec(SPREAD)),
         ])
     }
 
     /// An admitted launch under a policy of so many rules, judged by this source.
     fn admitted(&mut self, row: &'static str, rules: usize, source: &str) -> Result<()> {
-        self.between(&policy("enforce", rules), |bench, gate| {
+        let without = Without::Exec(ADMITTED);
+        self.between(&policy("enforce", rules)?, &[without], |bench, gate| {
             settle(gate)?;
             let cost = bench.judged(gate, ADMITTED, ("admitted", source))?;
-            Ok(vec![(row, cost, Without::Exec(ADMITTED))])
+            Ok(vec![(row, cost, without)])
         })
-    }
-
-    /// An admitted launch of a task that may use its own node only.
-    fn bound(&mut self) -> Result<()> {
-        self.measurer.allow(&node_cpus(NODE)?)?;
-        self.admitted("exec/admitted-bound", 10, "runqueue")?;
-        self.measurer.allow(&cpus()?)
     }
 
     /// A block that a rule matches while the daemon is stopped, so that no launch wakes it;
@@ -358,7 +388,7 @@ fn check(gate: &Gate, (effect, source): (&str, &str)) -> Result<()> {
         .filter(|verdict| verdict.effect() != effect || verdict.get("source") != source)
         .collect::<Vec<_>>();
     ensure!(
-        others.len() * 20 < BLOCK,
+        others.len() * 10 < BLOCK,
         "{} of {BLOCK} were not {effect} by {source}, such as {:?}",
         others.len(),
         others[0]
@@ -393,20 +423,28 @@ fn set_policy(policy: libc::c_int, sched_priority: libc::c_int) -> Result<()> {
     Ok(Errno::result(answer).map(drop)?)
 }
 
-/// A policy of so many rules, of which two are for files of ours. Names differ in their first
+/// A policy of so many rules, of which some are for files of ours. Names differ in their first
 /// letters, as those of real programs do.
-fn policy(mode: &str, rules: usize) -> String {
+fn policy(mode: &str, rules: usize) -> Result<String> {
     let mut text = format!("[gate]\nmode = \"{mode}\"\n");
-    let ours = [(ADMITTED.to_owned(), 1), (DENIED.to_owned(), 2)];
-    let others = (ours.len()..rules).map(|i| (format!("/usr/bin/{i:05}-server"), 1));
-    for (number, (exe, cores)) in others.chain(ours).enumerate() {
+    let (all, node) = (cores()?.len(), node_cores(NODE)?.len());
+    let ours = [
+        (ADMITTED, "own_core = true".to_owned()),
         // All cores of a node: those are there only if the caller's own one counts.
-        let own_core = cores == 1;
+        (DENIED, format!("cores = {node}\nown_core = false")),
+        (
+            SPREAD,
+            format!("cores = {}\nscope = \"spread\"", all - node / 2),
+        ),
+        (claims::HOLDER, "scope = \"any\"".to_owned()),
+    ];
+    let others = (ours.len()..rules).map(|i| (format!("/usr/bin/{i:05}-server"), String::new()));
+    let ours = ours.map(|(exe, more)| (exe.to_owned(), more));
+    for (number, (exe, more)) in others.chain(ours).enumerate() {
         let _ = writeln!(
             text,
-            "[[rule]]\nname = \"rule-{number}\"\nexe = \"{exe}\"\ncores = {cores}\n\
-             own_core = {own_core}"
+            "[[rule]]\nname = \"rule-{number}\"\nexe = \"{exe}\"\n{more}"
         );
     }
-    text
+    Ok(text)
 }

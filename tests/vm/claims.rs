@@ -110,7 +110,7 @@ pub(crate) struct Running(Child);
 
 impl Running {
     /// Starts the program at `path` as one of those in [`crate::launch`].
-    fn start(path: &str, name: &str) -> Result<Self> {
+    pub(crate) fn start(path: &str, name: &str) -> Result<Self> {
         in_the_end("a program is admitted", || {
             match Command::new(path).arg0(name).stdin(Stdio::null()).spawn() {
                 Ok(child) => Ok(Some(Self(child))),
@@ -118,6 +118,11 @@ impl Running {
                 Err(error) => Err(error).with_context(|| format!("cannot start {path}")),
             }
         })
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
     }
 
     /// Starts it on these CPUs, and keeps it there.

@@ -97,11 +97,17 @@ fn list(text: &str) -> Result<Vec<u32>> {
 
 /// Lets the calling thread, and what it starts, run on these CPUs only.
 pub(crate) fn pin(cpus: &[u32]) -> Result<()> {
+    keep(0, cpus)
+}
+
+/// Lets a thread, by its number, run on these CPUs only.
+pub(crate) fn keep(pid: u32, cpus: &[u32]) -> Result<()> {
     let mut set = CpuSet::new();
     for &cpu in cpus {
         set.set(cpu as usize)?;
     }
-    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("cannot move to {cpus:?}"))
+    sched_setaffinity(Pid::from_raw(pid as i32), &set)
+        .with_context(|| format!("cannot move to {cpus:?}"))
 }
 
 /// Threads that keep CPUs busy until dropped.

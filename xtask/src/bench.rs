@@ -5,10 +5,11 @@ mod peers;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::Args as Arguments;
 use serde_json::{Value, json};
 
@@ -30,8 +31,14 @@ pub(crate) struct Args {
     /// Exit with 1 when a budget is missed
     #[arg(long)]
     check: bool,
-    /// Compare with AppArmor, fapolicyd and auditd instead
+    /// Also measure on machines of other sizes
     #[arg(long)]
+    sizes: bool,
+    /// Put the tables of all sizes into docs/performance.md
+    #[arg(long, conflicts_with_all = ["json", "peers"])]
+    write: bool,
+    /// Compare with AppArmor, fapolicyd and auditd instead
+    #[arg(long, conflicts_with = "sizes")]
     peers: bool,
     /// Take the programs as they were built last
     #[arg(long)]
@@ -58,9 +65,26 @@ const SMALL: Machine = Machine {
 const BIG: Machine = Machine {
     topology: "big",
     title: "64 CPUs, 4 nodes",
-    word: "matched",
+    word: "big",
     memory: 2048,
 };
+
+/// Those that only `--sizes` measures.
+const SIZES: [Machine; 4] = [
+    size("2x4x2x2", "16 CPUs, 2 nodes"),
+    size("2x8x2x2", "32 CPUs, 2 nodes"),
+    size("2x16x2x2", "64 CPUs, 2 nodes"),
+    size("8x4x2x8", "64 CPUs, 8 nodes"),
+];
+
+const fn size(topology: &'static str, title: &'static str) -> Machine {
+    Machine {
+        topology,
+        title,
+        word: "matched",
+        memory: 2048,
+    }
+}
 
 /// The most that a row may cost.
 enum Budget {
@@ -76,52 +100,107 @@ struct Row {
     /// The name that `coregate-vm bench` prints.
     name: &'static str,
     what: &'static str,
+    /// The row of the same machine that it is compared with; without one, a row of another
+    /// machine is compared with the one of its name on the small machine.
+    base: Option<&'static str>,
     budget: Option<Budget>,
 }
 
-const EXEC_BARE: &str = "exec/bare";
 const FORK_BARE: &str = "fork/bare";
 const ADMITTED: &str = "exec/admitted";
 const BOUND: &str = "exec/admitted-bound";
+const SPREAD: &str = "exec/admitted-spread";
+const NO_CLAIMS: &str = "exec/claims-0";
+const NO_CLAIMS_NODE: &str = "exec/claims-0-node";
 
 /// What a matching launch may cost.
 const LAUNCH: Budget = Budget::Instructions(5_000.0);
 
 /// The table, and all budgets.
-const ROWS: &[Row] = &[
-    row("exec/none", "exec: the failing execve itself, no program"),
-    row(EXEC_BARE, "exec: a program that returns 0"),
-    row("exec/unmatched", "exec: no rule matches").within(Budget::Times(2.0, FORK_BARE)),
-    row("exec/namesake", "exec: no rule matches, one has the name"),
-    row(ADMITTED, "exec: admitted, runqueue scan").within(LAUNCH),
-    row("exec/admitted-node", "exec: admitted, node mask").within(LAUNCH),
-    row("exec/admitted-flat", "exec: admitted, flat mask").within(LAUNCH),
-    row("exec/admitted-woken", "exec: admitted, the daemon is woken").within(LAUNCH),
-    row(
-        "exec/admitted-10000",
-        "exec: admitted, 10,000 rules, not 10",
-    )
-    .within(Budget::Times(1.1, ADMITTED)),
-    row("exec/denied", "exec: denied"),
-    row("exec/observed", "exec: would be denied, mode observe"),
-    row("fork/none", "fork: child, end and wait, no program"),
-    row(FORK_BARE, "fork: a program that returns 0"),
-    row("fork/gate", "fork: no rule watches forks").within(Budget::Times(1.3, FORK_BARE)),
-    row("exec/none", "exec: the failing execve itself, no program").on(&BIG),
-    row(EXEC_BARE, "exec: a program that returns 0").on(&BIG),
-    row(ADMITTED, "exec: admitted, runqueue scan")
-        .on(&BIG)
-        .within(Budget::Times(2.0, ADMITTED)),
-    row(BOUND, "exec: admitted, caller bound to its node")
-        .on(&BIG)
-        .within(Budget::Times(2.0, BOUND)),
+const ROWS: &[&[Row]] = &[
+    &[
+        row("exec/none", "exec: the failing execve itself, no program"),
+        row("exec/bare", "exec: a program that returns 0"),
+        row("exec/unmatched", "exec: no rule matches").within(Budget::Times(2.0, FORK_BARE)),
+        row("exec/namesake", "exec: no rule matches, one has the name"),
+        row(ADMITTED, SCAN).within(LAUNCH),
+        row("exec/admitted-node", "exec: admitted, node mask").within(LAUNCH),
+        row("exec/admitted-flat", "exec: admitted, flat mask").within(LAUNCH),
+        row("exec/admitted-woken", "exec: admitted, the daemon is woken").within(LAUNCH),
+        row(
+            "exec/admitted-10000",
+            "exec: admitted, 10,000 rules, not 10",
+        )
+        .over(ADMITTED)
+        .within(Budget::Times(1.1, ADMITTED)),
+        row(BOUND, CONFINED),
+        row(SPREAD, ALL_NODES),
+        row("exec/denied", "exec: denied"),
+        row("exec/observed", "exec: would be denied, mode observe"),
+        row("fork/none", "fork: child, end and wait, no program"),
+        row(FORK_BARE, "fork: a program that returns 0"),
+        row("fork/gate", "fork: no rule watches forks").within(Budget::Times(1.3, FORK_BARE)),
+        row(NO_CLAIMS, "claims: room for 1,024, none live"),
+        row("exec/claims-10", "claims: 10 live on the other node").over(NO_CLAIMS),
+        row("exec/claims-100", "claims: 100 live").over(NO_CLAIMS),
+        row("exec/claims-1000", "claims: 1,000 live").over(NO_CLAIMS),
+        row(NO_CLAIMS_NODE, "claims: node mask, none live"),
+        row("exec/claims-10-node", "claims: node mask, 10 live").over(NO_CLAIMS_NODE),
+        row("exec/claims-100-node", "claims: node mask, 100 live").over(NO_CLAIMS_NODE),
+        row("exec/claims-1000-node", "claims: node mask, 1,000 live").over(NO_CLAIMS_NODE),
+        row(RUNNING, "claims: 1 program runs on its core").over(ADMITTED),
+        row(ELSEWHERE, "claims: 2 programs run on another node").over(ADMITTED),
+    ],
+    &[
+        row(ADMITTED, SCAN)
+            .on(&BIG)
+            .within(Budget::Times(2.0, ADMITTED)),
+        row(BOUND, CONFINED)
+            .on(&BIG)
+            .within(Budget::Times(2.0, BOUND)),
+        row(SPREAD, ALL_NODES).on(&BIG),
+        row("exec/sleeping", "claims: 10 programs sleep")
+            .on(&BIG)
+            .over(ADMITTED),
+        row(RUNNING, "claims: 7 programs run on their cores")
+            .on(&BIG)
+            .over(ADMITTED),
+        row(ELSEWHERE, "claims: 8 programs run on another node")
+            .on(&BIG)
+            .over(ADMITTED),
+    ],
+    &sized(&SIZES[0]),
+    &sized(&SIZES[1]),
+    &sized(&SIZES[2]),
+    &sized(&SIZES[3]),
 ];
+
+const RUNNING: &str = "exec/running";
+const ELSEWHERE: &str = "exec/running-elsewhere";
+
+const SCAN: &str = "exec: admitted, runqueue scan";
+const CONFINED: &str = "exec: admitted, caller bound to its node";
+const ALL_NODES: &str = "exec: admitted, cores of every node";
+
+/// The rows that depend on the size of the machine.
+const fn sized(machine: &'static Machine) -> [Row; 3] {
+    [
+        row(ADMITTED, SCAN).on(machine),
+        row(BOUND, CONFINED).on(machine),
+        row(SPREAD, ALL_NODES).on(machine),
+    ]
+}
+
+fn rows() -> impl Iterator<Item = &'static Row> {
+    ROWS.iter().copied().flatten()
+}
 
 const fn row(name: &'static str, what: &'static str) -> Row {
     Row {
         machine: &SMALL,
         name,
         what,
+        base: None,
         budget: None,
     }
 }
@@ -132,14 +211,14 @@ impl Row {
         self
     }
 
-    const fn on(mut self, machine: &'static Machine) -> Self {
-        self.machine = machine;
+    const fn over(mut self, base: &'static str) -> Self {
+        self.base = Some(base);
         self
     }
 
-    /// What is measured without any program is no addition to anything.
-    fn is_addition(&self) -> bool {
-        !self.name.ends_with("/none")
+    const fn on(mut self, machine: &'static Machine) -> Self {
+        self.machine = machine;
+        self
     }
 }
 
@@ -170,12 +249,11 @@ impl Found {
         self.cost(row.machine, row.name)
     }
 
-    /// How many times the program that does nothing in the same hook.
-    fn times_bare(&self, row: &Row) -> Option<f64> {
-        let (hook, _) = row.name.split_once('/')?;
-        let bare = self.cost(row.machine, &format!("{hook}/bare"))?;
-        row.is_addition()
-            .then_some(self.of(row)?.instructions / bare.instructions)
+    /// How many times the row that it is compared with.
+    fn growth(&self, row: &Row) -> Option<f64> {
+        let small = (row.machine.topology != SMALL.topology).then_some((&SMALL, row.name));
+        let (machine, name) = row.base.map(|name| (row.machine, name)).or(small)?;
+        Some(self.of(row)?.instructions / self.cost(machine, name)?.instructions)
     }
 
     fn standing(&self, row: &Row) -> Option<Standing> {
@@ -240,11 +318,16 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         measure(&peers::MACHINE, &guest, &image, &mut found)?;
         return peers::show(args, &kernel, &found);
     }
-    for machine in [&SMALL, &BIG] {
+    let sizes = if args.sizes || args.write {
+        &SIZES[..]
+    } else {
+        &[]
+    };
+    for machine in [&SMALL, &BIG].into_iter().chain(sizes) {
         let guest = guest(&qemu, &kernel, machine)?;
         measure(machine, &guest, &image(&busybox, machine)?, &mut found)?;
     }
-    let standings = || ROWS.iter().filter_map(|row| found.standing(row));
+    let standings = || rows().filter_map(|row| found.standing(row));
     let (all, missed) = (
         standings().count(),
         standings().filter(|one| !one.within).count(),
@@ -252,11 +335,43 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     if args.json {
         println!("{:#}", report(&kernel.series, &found));
     } else {
-        println!("Instructions that a launch costs on {}:\n", kernel.series);
-        println!("{}", table(&found));
-        println!("\n{} of {all} budgets met", all - missed);
+        let text = format!(
+            "Instructions that a launch costs on {}:\n\n{}\n\n{} of {all} budgets met\n",
+            kernel.series,
+            table(&found),
+            all - missed
+        );
+        print!("{text}");
+        if args.write {
+            write(&text)?;
+        }
     }
     Ok(missed == 0 || !args.check)
+}
+
+/// Puts the table in the place of the one that the docs have.
+fn write(table: &str) -> Result<()> {
+    let path = build::repository().join("docs/performance.md");
+    let docs = fs::read_to_string(&path)?;
+    fs::write(
+        path,
+        with_table(&docs, table).context("the docs have no table")?,
+    )?;
+    Ok(())
+}
+
+/// A text whose part between the marks is the table.
+fn with_table(docs: &str, table: &str) -> Option<String> {
+    const MARKS: [&str; 2] = ["<!-- bench -->\n", "<!-- end of bench -->\n"];
+    let (before, rest) = docs.split_once(MARKS[0])?;
+    let (_, after) = rest.split_once(MARKS[1])?;
+    let lines = table.lines().map(|line| format!("    {line}"));
+    let lines: Vec<_> = lines.map(|line| line.trim_end().to_owned()).collect();
+    let [begin, end] = MARKS;
+    Some(format!(
+        "{before}{begin}\n{}\n\n{end}{after}",
+        lines.join("\n")
+    ))
 }
 
 fn image(busybox: &Path, machine: &Machine) -> Result<Image> {
@@ -310,14 +425,14 @@ fn table(found: &Found) -> String {
         "",
         "instructions",
         "spread",
-        "x bare",
+        "growth",
         "budget",
         "is",
         "within",
     ];
     let mut lines = vec![head.map(str::to_owned)];
     let mut machine = "";
-    for row in ROWS {
+    for row in rows().filter(|row| found.of(row).is_some()) {
         if machine != row.machine.title {
             machine = row.machine.title;
             let mut line = [const { String::new() }; 7];
@@ -342,7 +457,7 @@ fn line(found: &Found, row: &Row) -> Option<[String; 7]> {
         format!("{:.0}", cost.instructions),
         format!("{:.0}", cost.spread),
         found
-            .times_bare(row)
+            .growth(row)
             .map_or_else(String::new, |times| format!("{times:.2}")),
         budget,
         is,
@@ -367,16 +482,17 @@ fn aligned<const COLUMNS: usize>(lines: &[[String; COLUMNS]]) -> String {
 }
 
 fn report(series: &str, found: &Found) -> Value {
-    let rows = ROWS.iter().filter_map(|row| {
+    let rows = rows().filter_map(|row| {
         let cost = found.of(row)?;
         let standing = found.standing(row);
         Some(json!({
             "name": row.name,
             "what": row.what,
             "topology": row.machine.topology,
+            "machine": row.machine.title,
             "instructions": cost.instructions,
             "spread": cost.spread,
-            "times_bare": found.times_bare(row),
+            "growth": found.growth(row),
             "budget": standing.as_ref().map(|one| &one.budget),
             "is": standing.as_ref().map(|one| &one.is),
             "within": standing.as_ref().map(|one| one.within),
@@ -398,7 +514,7 @@ mod tests {
     }
 
     fn standing(found: &Found, name: &str) -> Option<bool> {
-        let row = ROWS.iter().find(|row| row.name == name)?;
+        let row = rows().find(|row| row.name == name)?;
         found.standing(row).map(|standing| standing.within)
     }
 
@@ -419,6 +535,25 @@ mod tests {
     }
 
     #[test]
+    fn a_row_grows_over_its_base_or_the_small_machine() {
+        let mut found = found(&["row exec/admitted 4000 1", "row exec/running 5000 1"]);
+        found.note(&BIG, "row exec/admitted 6000 1");
+        found.note(&BIG, "row exec/running 9000 1");
+        let growths = rows().filter_map(|row| found.growth(row));
+        assert_eq!(growths.collect::<Vec<_>>(), [1.25, 1.5, 1.5]);
+    }
+
+    #[test]
+    fn the_docs_have_one_table() {
+        let docs = "a\n<!-- bench -->\nold\n<!-- end of bench -->\nb\n";
+        let new = "a\n<!-- bench -->\n\n    1\n\n    2\n\n<!-- end of bench -->\nb\n";
+        assert_eq!(with_table(docs, "1\n\n2\n").as_deref(), Some(new));
+        assert_eq!(with_table("a\n", "1\n"), None);
+        let docs = include_str!("../../docs/performance.md");
+        assert!(with_table(docs, "1\n").is_some());
+    }
+
+    #[test]
     fn other_lines_are_no_rows() {
         let mut found = Found::default();
         for line in [
@@ -434,13 +569,20 @@ mod tests {
 
     #[test]
     fn each_row_has_one_name_and_each_budget_a_row() {
-        for (number, row) in ROWS.iter().enumerate() {
+        for (number, row) in rows().enumerate() {
             let twin = |other: &&Row| {
                 other.name == row.name && other.machine.topology == row.machine.topology
             };
-            assert_eq!(ROWS.iter().position(|other| twin(&other)), Some(number));
+            assert_eq!(rows().position(|other| twin(&other)), Some(number));
             if let Some(Budget::Times(_, of)) = row.budget {
-                assert!(ROWS.iter().any(|other| other.name == of), "{of}");
+                assert!(rows().any(|other| other.name == of), "{of}");
+            }
+            if let Some(base) = row.base {
+                let same = |other: &&Row| other.machine.topology == row.machine.topology;
+                assert!(
+                    rows().filter(same).any(|other| other.name == base),
+                    "{base}"
+                );
             }
         }
     }

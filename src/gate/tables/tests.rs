@@ -111,11 +111,12 @@ fn a_rule_says_where_and_how_long_it_holds() {
 
 #[test]
 fn paths_have_different_hashes() {
+    const PATH: &str = "/usr/bin/x";
     let exe = |path: &str| new_exe(path, 0);
-    let (a, b) = (exe("/bin/x"), exe("/bin/y"));
+    let (a, b) = (exe(PATH), exe("/usr/bin/y"));
     let (_, map) = by_hash(&[a, b]);
     assert_eq!(map.len(), 2);
-    for place in 0..EXE_MAX {
+    for place in 0..=PATH.len() {
         let mut other = a;
         other.path[place] ^= 0x80;
         assert_ne!(

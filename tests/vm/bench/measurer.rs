@@ -26,7 +26,7 @@ const LAUNCHES: usize = 200;
 pub(super) const BLOCK: usize = WARM_UP + LAUNCHES;
 
 /// Between two launches: the daemon has read a verdict and sleeps again after a tenth of it.
-const PAUSE: Duration = Duration::from_millis(2);
+pub(super) const PAUSE: Duration = Duration::from_millis(2);
 
 /// `-icount shift=1`: the clock of the guest goes on by 2 ns with each instruction.
 pub(super) const NS_PER_INSTRUCTION: f64 = 2.0;
@@ -62,6 +62,11 @@ impl Measurer {
         self.0.tell(&format!("allow {}", cpus.join(",")))
     }
 
+    /// Sets how long it sleeps between two launches.
+    pub(super) fn rest(&mut self, time: Duration) -> Result<()> {
+        self.0.tell(&format!("rest {}", time.as_micros()))
+    }
+
     /// The instructions of one launch: the 10th percentile of a block, which leaves out those
     /// that a timer interrupt or another CPU cut into.
     pub(super) fn block(&mut self, launch: Launch<'_>) -> Result<f64> {
@@ -83,7 +88,7 @@ pub(super) fn serve(cpu: &str) -> Result<()> {
     // Fair tasks are moved to the idlest CPU at an exec, real-time ones are not.
     super::set_policy(libc::SCHED_FIFO, 1)?;
     clock_counts_instructions()?;
-    let mut allowed = vec![cpu];
+    let (mut allowed, mut pause) = (vec![cpu], PAUSE);
     for request in std::io::stdin().lines() {
         let request = request?;
         let words: Vec<_> = request.split(' ').collect();
@@ -93,11 +98,16 @@ pub(super) fn serve(cpu: &str) -> Result<()> {
                 allowed = cpus.collect::<Result<_, _>>()?;
                 continue;
             }
+            ["rest", micros] => {
+                pause = Duration::from_micros(micros.parse()?);
+                continue;
+            }
             ["exec", path, errno] => {
                 pin(&allowed)?;
-                block(cpu, Errno::from_raw(errno.parse()?), &exec(path)?)?
+                let errno = Errno::from_raw(errno.parse()?);
+                block(cpu, pause, errno, &exec(path)?)?
             }
-            ["fork"] => block(cpu, Errno::from_raw(0), &fork)?,
+            ["fork"] => block(cpu, pause, Errno::from_raw(0), &fork)?,
             _ => bail!("no such request: {request}"),
         };
         pin(&[cpu])?;
@@ -108,11 +118,11 @@ pub(super) fn serve(cpu: &str) -> Result<()> {
 
 /// A launch whose verdict was another one, as a kernel thread ran on the only free core, does
 /// not count, nor one that ended on another CPU.
-fn block(cpu: u32, expected: Errno, launch: &dyn Fn() -> Errno) -> Result<f64> {
+fn block(cpu: u32, pause: Duration, expected: Errno, launch: &dyn Fn() -> Errno) -> Result<f64> {
     let mut times = Vec::with_capacity(LAUNCHES);
     let mut others = Vec::new();
     for number in 0..BLOCK {
-        std::thread::sleep(PAUSE);
+        std::thread::sleep(pause);
         let start = Instant::now();
         let end = launch();
         let time = start.elapsed();

@@ -43,12 +43,12 @@ pub(super) fn all(bench: &mut Bench) -> Result<()> {
     fapolicyd::prepare()?;
     bench.rounds(ROUNDS, |bench| {
         bench.bare()?;
-        bench.between(&policy("enforce", 10), |bench, _| {
+        bench.between(&policy("enforce", 10)?, &[], |bench, _| {
             bench.unmatched()?;
             Ok(Vec::new())
         })?;
         apparmor::measure(bench)?;
-        bench.compare(|bench| {
+        bench.compare(&[Without::Exec(STRANGER)], |bench| {
             let permissive = fapolicyd::measure(bench, true)?;
             let enforcing = fapolicyd::measure(bench, false)?;
             bench.renew()?;
