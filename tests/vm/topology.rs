@@ -213,12 +213,13 @@ fn without_the_daemon() -> Result<()> {
     let online = Online::now()?;
     let (ours, theirs) = split_node_1()?;
     let gate = gate_for_node_1()?;
+    // A task may keep CPUs that go offline.
+    run_on(ours.cpus[0], &node_cores(1)?)?;
     for (offline, busy) in STEPS.map(|(off, busy)| (pick(theirs, off), pick(theirs, busy))) {
         gate.signal(Signal::SIGSTOP)?;
         online.without(&offline)?;
         let load = Load::on(&busy)?;
         let idle = idle_cores(&busy)?;
-        run_on(ours.cpus[0], &node_cores(1)?)?;
         (0..LAUNCHES).try_for_each(|_| starts(SERVER))?;
         drop(load);
         gate.signal(Signal::SIGCONT)?;
@@ -267,6 +268,7 @@ fn under_schedulers() -> Result<()> {
     let online = Online::now()?;
     let (ours, theirs) = split_node_1()?;
     let gate = gate_for_node_1()?;
+    run_on(ours.cpus[0], &node_cores(1)?)?;
     for tracking in Tracking::ALL {
         let scheduler = Scheduler::load(tracking)?;
         settle(&gate)?;
@@ -278,7 +280,6 @@ fn under_schedulers() -> Result<()> {
                 wait_until_none()?;
             }
             let _load = Load::on(&busy)?;
-            run_on(ours.cpus[0], &node_cores(1)?)?;
             let verdict = counted_in_the_end(&gate, &idle_cores(&busy)?)
                 .with_context(|| format!("{tracking:?}, offline {offline:?}, busy {busy:?}"))?;
             let source = if stays { tracking.source() } else { "runqueue" };
