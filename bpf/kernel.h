@@ -206,14 +206,6 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 
 #define kernel_cast(type, ptr) ((const type *)bpf_rdonly_cast(ptr, bpf_core_type_id_kernel(type)))
 
-/*
- * 6.2. A pointer of the given type to anywhere: what it leads to may be read in place, and reads
- * as 0 where there is no memory.
- */
-extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
-
-#define kernel_cast(type, ptr) ((const type *)bpf_rdonly_cast(ptr, bpf_core_type_id_kernel(type)))
-
 /* 6.2; by its number in the first namespace. */
 extern struct task_struct *bpf_task_from_pid(__s32 pid) __ksym __weak;
 extern void bpf_task_release(struct task_struct *task) __ksym __weak;
