@@ -7,10 +7,7 @@
 #define COREGATE_DOMAIN_H
 
 #include "abi.h"
-#include "kernel.h"
-
-/* Highest CPU number of this machine plus one, online or not. */
-const volatile __u32 nr_cpu_ids = 1;
+#include "topology.bpf.h"
 
 /* Some cores, each as the bit of its lowest CPU; one of CPUS_MAX or above is in no set. */
 struct cpus {
