@@ -22,7 +22,7 @@ enum limits {
 	NODES_MAX = 64,
 	/* Nodes on which one claim can lie. */
 	PARTS_MAX = 8,
-	/* Cores whose lowest CPU has a number below it can be told apart in a domain. */
+	/* CPU numbers of a machine on which domains are kept. */
 	CPUS_MAX = 1024,
 };
 

@@ -9,7 +9,7 @@
 #include "abi.h"
 #include "topology.bpf.h"
 
-/* Some cores, each as the bit of its lowest CPU; one of CPUS_MAX or above is in no set. */
+/* Some cores, each as the bit of its lowest CPU; those of CPUS_MAX or above are left out. */
 struct cpus {
 	__u64 word[CPUS_MAX / 64];
 };

@@ -137,7 +137,9 @@ static long attempt(__u32 i, struct search *s)
 	}
 	if (!holds)
 		n->taker.wants.parts.nr = 0;
-	n->taker.domain = n->confined ? find_domain(n) : 0;
+	n->taker.domain = 0;
+	if (n->confined && nr_cpu_ids <= CPUS_MAX)
+		n->taker.domain = find_domain(n);
 	switch (take(&n->taker, s->holder)) {
 	case TAKEN:
 		n->verdict = VERDICT_ADMIT;

@@ -239,6 +239,9 @@ impl<'obj> Gate<'obj> {
     ///
     /// The hook that the kernel refused, or why the gate could not be pinned; none is attached then.
     pub fn attach(&mut self, stays: bool) -> Result<(), Error> {
+        if stays {
+            pins::can_stay()?;
+        }
         let heard = Listening::begin();
         let progs = &self.skel.progs;
         // Those that judge come last: no launch may take a claim that nobody gives back.

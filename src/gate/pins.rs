@@ -27,10 +27,8 @@ const CLAIMS: &str = "claims-1";
 pub enum Error {
     /// There is no BPF file system.
     #[error(
-        "no BPF file system is mounted at {}, where the gate is to stay when the daemon ends; \
-         mount it with 'mount -t bpf bpf {}', or start the daemon with --no-persist",
-        parent().display(),
-        parent().display()
+        "no BPF file system is mounted at {PARENT}, where the gate is to stay when the daemon \
+         ends; mount it with 'mount -t bpf bpf {PARENT}', or start the daemon with --no-persist"
     )]
     NoFileSystem,
     /// A file or folder there could not be made, moved or removed.
@@ -48,9 +46,8 @@ pub enum Error {
     Kernel(#[from] libbpf_rs::Error),
 }
 
-fn parent() -> &'static Path {
-    Path::new("/sys/fs/bpf")
-}
+/// Where systemd mounts a BPF file system.
+const PARENT: &str = "/sys/fs/bpf";
 
 fn at(folder: &str) -> PathBuf {
     Path::new(ROOT).join(folder)
@@ -86,15 +83,22 @@ pub(super) fn reuse(maps: &mut [(&str, &mut OpenMapMut<'_>)]) -> Result<bool, Er
     Ok(true)
 }
 
+/// Whether a gate can stay: there is a file system for it.
+pub(super) fn can_stay() -> Result<(), Error> {
+    let magic = statfs(PARENT).map(|fs| fs.filesystem_type());
+    if magic == Ok(BPF_FS_MAGIC) {
+        Ok(())
+    } else {
+        Err(Error::NoFileSystem)
+    }
+}
+
 /// Pins the gate in place of what stands there: it has just been attached, so there is no moment
 /// without one.
 pub(super) fn pin(
     links: &mut [(String, Link)],
     maps: &mut [(&str, &mut MapMut<'_>)],
 ) -> Result<(), Error> {
-    if statfs(parent()).map(|fs| fs.filesystem_type()) != Ok(BPF_FS_MAGIC) {
-        return Err(Error::NoFileSystem);
-    }
     remove(&at(NEW_LINKS))?;
     remove(&at(CLAIMS))?;
     for folder in [LINKS, NEW_LINKS, CLAIMS].map(at) {

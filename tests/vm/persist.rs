@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::libc::{EAGAIN, ENOENT};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 
 use crate::gate::{COREGATE, Gate};
@@ -109,7 +110,23 @@ fn outlives() -> Result<()> {
         taken_down()?;
         drop(load);
     }
-    Ok(())
+    umount2(
+        Path::new(PINS).parent().context("no parent")?,
+        MntFlags::empty(),
+    )?;
+    let refused = Gate::start_with(&policy, &[]).err().context("it stands")?;
+    mount(
+        None::<&str>,
+        Path::new(PINS).parent().context("no parent")?,
+        Some("bpf"),
+        MsFlags::empty(),
+        None::<&str>,
+    )?;
+    ensure!(
+        format!("{refused:?}").contains("--no-persist"),
+        "{refused:?}"
+    );
+    starts(SERVER)
 }
 
 /// Tries to start a program, and keeps it if it was admitted.
