@@ -166,7 +166,7 @@ static __always_inline struct scheduler loaded_scheduler(void)
 	if (!bpf_core_type_exists(struct scx_sched) || !bpf_ksym_exists(&scx_root) ||
 	    !bpf_ksym_exists(&scx_builtin_idle_enabled) ||
 	    !bpf_ksym_exists(&scx_builtin_idle_per_node) || !bpf_ksym_exists(&scx_enable_seq) ||
-	    !bpf_ksym_exists(scx_bpf_get_idle_smtmask_node) ||
+	    !bpf_ksym_exists(&cpu_bit_bitmap) || !bpf_ksym_exists(scx_bpf_get_idle_smtmask_node) ||
 	    !bpf_ksym_exists(scx_bpf_get_idle_smtmask) ||
 	    !bpf_ksym_exists(scx_bpf_put_idle_cpumask) || !bpf_ksym_exists(bpf_cpumask_test_cpu) ||
 	    !bpf_ksym_exists(bpf_rdonly_cast))
@@ -181,7 +181,7 @@ static __always_inline struct scheduler loaded_scheduler(void)
 	s.tracking = !sched->ops.update_idle ||
 		     flags & bpf_core_enum_value(enum scx_ops_flags, SCX_OPS_KEEP_BUILTIN_IDLE);
 
-	/* A root with sub-schedulers answers a program it does not own with an empty mask. */
+	/* One with sub-schedulers answers only its own; the kernel warns of all others. */
 	if (bpf_core_field_exists(sched->ops.sub_attach) && sched->ops.sub_attach)
 		return s;
 	if (bpf_core_field_exists(sched->is_cid_type) && sched->is_cid_type)
@@ -484,6 +484,21 @@ static long visit_core(__u32 i, struct walk *w)
 	return 0;
 }
 
+/*
+ * Looks at cores by a mask. A program for which the kernel finds no scheduler gets the mask of no
+ * CPU itself (scx_prog_sched(), kernel/sched/ext_internal.h). That does not mean that all are busy:
+ * the runqueues are read.
+ */
+static __always_inline void look_by(const struct cpumask *mask, struct walk *w, __u32 nr_cores)
+{
+	if (mask == (const void *)&cpu_bit_bitmap)
+		w->need->tally.source = SOURCE_RUNQUEUE;
+	else
+		w->mask = mask;
+	bpf_loop(nr_cores, visit_core, w, 0);
+	scx_bpf_put_idle_cpumask(mask);
+}
+
 /* What came of looking at a node. */
 enum look {
 	LOOKED,
@@ -503,7 +518,6 @@ enum look look_at(struct need *n, __u32 node_id)
 	struct walk w = { .need = n };
 	struct task_struct *task = bpf_get_current_task_btf();
 	const struct ledger *l = the_ledger();
-	const struct cpumask *mask;
 	const struct node *node;
 	const struct claim *own;
 	__u32 zero = 0, held, want;
@@ -533,15 +547,9 @@ enum look look_at(struct need *n, __u32 node_id)
 	t->source = loaded_scheduler().source;
 
 	if (t->source == SOURCE_NODE && bpf_ksym_exists(scx_bpf_get_idle_smtmask_node)) {
-		mask = scx_bpf_get_idle_smtmask_node(node_id);
-		w.mask = mask;
-		bpf_loop(node->nr_cores, visit_core, &w, 0);
-		scx_bpf_put_idle_cpumask(mask);
+		look_by(scx_bpf_get_idle_smtmask_node(node_id), &w, node->nr_cores);
 	} else if (t->source == SOURCE_FLAT && bpf_ksym_exists(scx_bpf_get_idle_smtmask)) {
-		mask = scx_bpf_get_idle_smtmask();
-		w.mask = mask;
-		bpf_loop(node->nr_cores, visit_core, &w, 0);
-		scx_bpf_put_idle_cpumask(mask);
+		look_by(scx_bpf_get_idle_smtmask(), &w, node->nr_cores);
 	} else {
 		bpf_loop(node->nr_cores, visit_core, &w, 0);
 	}
