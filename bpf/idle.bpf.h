@@ -188,6 +188,21 @@ static long visit_core(__u32 i, struct walk *w)
 	return 0;
 }
 
+/*
+ * Looks at cores by a mask. A program for which the kernel finds no scheduler gets the mask of no
+ * CPU itself (scx_prog_sched(), kernel/sched/ext_internal.h). That does not mean that all are busy:
+ * the runqueues are read.
+ */
+static __always_inline void look_by(const struct cpumask *mask, struct walk *w)
+{
+	if (mask == (const void *)&cpu_bit_bitmap)
+		w->need->tally.source = SOURCE_RUNQUEUE;
+	else
+		w->mask = mask;
+	bpf_loop(w->need->nr_cores, visit_core, w, 0);
+	scx_bpf_put_idle_cpumask(mask);
+}
+
 /* What came of looking at a node. */
 enum look {
 	LOOKED,
@@ -260,7 +275,6 @@ bool must_look_elsewhere(struct need *n)
 enum look look_at(struct need *n, __u32 node_id)
 {
 	struct walk w = { .need = n };
-	const struct cpumask *mask;
 	__u64 *walk, before;
 	__u32 zero = 0;
 
@@ -271,15 +285,9 @@ enum look look_at(struct need *n, __u32 node_id)
 	n->taker.walk = __sync_fetch_and_add(walk, 1) + 1;
 	n->tally.source = loaded_scheduler().source;
 	if (n->tally.source == SOURCE_NODE && bpf_ksym_exists(scx_bpf_get_idle_smtmask_node)) {
-		mask = scx_bpf_get_idle_smtmask_node(node_id);
-		w.mask = mask;
-		bpf_loop(n->nr_cores, visit_core, &w, 0);
-		scx_bpf_put_idle_cpumask(mask);
+		look_by(scx_bpf_get_idle_smtmask_node(node_id), &w);
 	} else if (n->tally.source == SOURCE_FLAT && bpf_ksym_exists(scx_bpf_get_idle_smtmask)) {
-		mask = scx_bpf_get_idle_smtmask();
-		w.mask = mask;
-		bpf_loop(n->nr_cores, visit_core, &w, 0);
-		scx_bpf_put_idle_cpumask(mask);
+		look_by(scx_bpf_get_idle_smtmask(), &w);
 	} else {
 		bpf_loop(n->nr_cores, visit_core, &w, 0);
 	}

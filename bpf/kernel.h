@@ -194,6 +194,8 @@ extern const void scx_root __ksym __weak;
 extern const void scx_enable_seq __ksym __weak;
 extern const void scx_builtin_idle_enabled __ksym __weak;
 extern const void scx_builtin_idle_per_node __ksym __weak;
+/* kernel/cpu.c. It begins with the mask of no CPU, cpu_none_mask. */
+extern const void cpu_bit_bitmap __ksym __weak;
 
 /* 6.12. */
 extern const struct cpumask *scx_bpf_get_idle_smtmask(void) __ksym __weak;

@@ -82,7 +82,7 @@ static __always_inline struct scheduler loaded_scheduler(void)
 	if (!bpf_core_type_exists(struct scx_sched) || !bpf_ksym_exists(&scx_root) ||
 	    !bpf_ksym_exists(&scx_builtin_idle_enabled) ||
 	    !bpf_ksym_exists(&scx_builtin_idle_per_node) || !bpf_ksym_exists(&scx_enable_seq) ||
-	    !bpf_ksym_exists(scx_bpf_get_idle_smtmask_node) ||
+	    !bpf_ksym_exists(&cpu_bit_bitmap) || !bpf_ksym_exists(scx_bpf_get_idle_smtmask_node) ||
 	    !bpf_ksym_exists(scx_bpf_get_idle_smtmask) ||
 	    !bpf_ksym_exists(scx_bpf_put_idle_cpumask) || !bpf_ksym_exists(bpf_cpumask_test_cpu) ||
 	    !bpf_ksym_exists(bpf_rdonly_cast))
@@ -97,7 +97,7 @@ static __always_inline struct scheduler loaded_scheduler(void)
 	s.tracking = !sched->ops.update_idle ||
 		     flags & bpf_core_enum_value(enum scx_ops_flags, SCX_OPS_KEEP_BUILTIN_IDLE);
 
-	/* A root with sub-schedulers answers a program it does not own with an empty mask. */
+	/* One with sub-schedulers answers only its own; the kernel warns of all others. */
 	if (bpf_core_field_exists(sched->ops.sub_attach) && sched->ops.sub_attach)
 		return s;
 	if (bpf_core_field_exists(sched->is_cid_type) && sched->is_cid_type)

@@ -118,12 +118,13 @@ pub struct Symbols {
 impl Symbols {
     /// The variables without which an idle mask must not be asked for: asking
     /// for the wrong one ejects the loaded scheduler, and only these tell
-    /// which is right.
-    pub const NEEDED: [&str; 4] = [
+    /// which is right, and an answer from none.
+    pub const NEEDED: [&str; 5] = [
         "scx_root",
         "scx_builtin_idle_enabled",
         "scx_builtin_idle_per_node",
         "scx_enable_seq",
+        "cpu_bit_bitmap",
     ];
 
     /// Reads the `/proc/kallsyms` below `root`. It is long, so only `doctor` does.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The companion scheduler: comes, refuses, shares, leaves, and says why.
 
-mod process;
+pub(crate) mod process;
 mod work;
 
 use std::collections::BTreeSet;

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{MapCore, MapFlags};
+use libbpf_rs::{MapCore, MapFlags, OpenObject};
 
 use crate::admission::gate_on_node_0;
 use crate::gate::{Gate, Verdict};
 use crate::launch::{program, starts};
 use crate::machine::{Core, Load, in_the_end, node_cores, pin};
 use crate::schedulers::{Ends, KernelLog, Scheduler, Tracking, settle, state, wait_until_none};
-use crate::skel::unguarded::UnguardedSkelBuilder;
+use crate::skel::unguarded::{UnguardedSkel, UnguardedSkelBuilder};
 use crate::{COUNTED, COUNTED_MOST, NUMA, Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -51,7 +51,7 @@ pub(crate) const TESTS: &[Test] = &[
     },
 ];
 
-const SERVER: &str = "/opt/server";
+pub(crate) const SERVER: &str = "/opt/server";
 const SWAPS: usize = 30;
 
 /// Whether a verdict counts as many free cores as there are of `idle`, those that nobody was
@@ -98,7 +98,7 @@ pub(crate) fn run_on(cpu: u32, cores: &[Core]) -> Result<()> {
 
 /// Makes one core after the other busy, each on another of its threads. The caller begins on
 /// the last core.
-fn count_each(gate: &Gate, source: &str) -> Result<()> {
+pub(crate) fn count_each(gate: &Gate, source: &str) -> Result<()> {
     let cores = node_cores(0)?;
     let (own, others) = cores.split_last().context("no cores")?;
     for busy in 0..=others.len() {
@@ -243,11 +243,9 @@ fn no_harm() -> Result<()> {
     Ok(())
 }
 
-/// The same with the guard compiled out: the test above can fail.
-fn harm() -> Result<()> {
-    program(SERVER)?;
-    let mut storage = MaybeUninit::uninit();
-    let skel = UnguardedSkelBuilder::default().open(&mut storage)?.load()?;
+/// The gate's way to free cores with the guard compiled out; it knows one core.
+pub(crate) fn unguarded(storage: &mut MaybeUninit<OpenObject>) -> Result<UnguardedSkel<'_>> {
+    let skel = UnguardedSkelBuilder::default().open(storage)?.load()?;
     let (node, core) = ([0u32, 1], [0u32, 1, 0, 0, 0, 0, 0, 0, 0, 0]);
     let bytes = |words: &[u32]| {
         words
@@ -261,6 +259,14 @@ fn harm() -> Result<()> {
     skel.maps
         .cores
         .update(&[0; 4], &bytes(&core), MapFlags::ANY)?;
+    Ok(skel)
+}
+
+/// The same with the guard compiled out: the test above can fail.
+fn harm() -> Result<()> {
+    program(SERVER)?;
+    let mut storage = MaybeUninit::uninit();
+    let skel = unguarded(&mut storage)?;
     let _link = skel.progs.unguarded_exec.attach_lsm()?;
     let ends = swap_under_storm(Tracking::ALL.len())?;
     ensure!(

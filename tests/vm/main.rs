@@ -3,6 +3,7 @@
 //! run inside a guest only; `--list` works anywhere.
 
 mod admission;
+mod association;
 mod bench;
 mod claims;
 mod companion;
@@ -39,6 +40,9 @@ enum Needs {
     /// A kernel with sched_ext that stands a CPU's coming and going under a scheduler: 6.16
     /// at times deadlocks then, between the hotplug and the scheduler's end.
     SchedExtHotplug,
+    /// A kernel that associates programs with schedulers, and whose schedulers may number CPUs in
+    /// their own way: those with sub-schedulers must.
+    SubSchedulers,
     /// A kernel with `AT_EXECVE_CHECK`, so from 6.14 on.
     ExecveCheck,
 }
@@ -50,6 +54,7 @@ impl Needs {
             Self::AnyKernel => !between,
             Self::SchedExt => series >= (6, 16),
             Self::SchedExtHotplug => series >= (6, 17),
+            Self::SubSchedulers => series >= (7, 2),
             Self::ExecveCheck => series >= (6, 14),
         }
     }
@@ -74,6 +79,7 @@ const COUNTED_MOST: &[&str] = &["numa", "one-node", "smt-off", "smt4", "smt8"];
 fn tests() -> Vec<Test> {
     [
         admission::TESTS,
+        association::TESTS,
         claims::TESTS,
         companion::TESTS,
         daemon::TESTS,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Schedulers that differ in their idle tracking, and what the kernel says became of them.
+//! Schedulers that differ in their idle tracking, one that takes sub-schedulers, and what the
+//! kernel says became of them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read};
@@ -9,11 +10,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Link, MapMut};
+use libbpf_rs::{Link, MapMut, OpenObject};
 
 use crate::gate::Gate;
 use crate::machine::wait_for;
-use crate::skel::schedulers::SchedulersSkelBuilder;
+use crate::skel::schedulers::{SchedulersSkel, SchedulersSkelBuilder};
 
 /// How a scheduler tracks idle CPUs, and with that which source the gate must use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +37,24 @@ impl Tracking {
     }
 }
 
+/// Whether this kernel's schedulers may take sub-schedulers.
+fn takes_sub_schedulers() -> Result<bool> {
+    let btf = std::fs::read("/sys/kernel/btf/vmlinux")?;
+    Ok(btf
+        .split(|byte| *byte == 0)
+        .any(|name| name == b"sched_ext_ops_cid"))
+}
+
+/// The maps of the schedulers, of which none is loaded. The kernel takes the one called parent
+/// from 7.2 on.
+pub(crate) fn schedulers(storage: &mut MaybeUninit<OpenObject>) -> Result<SchedulersSkel<'_>> {
+    let mut open = SchedulersSkelBuilder::default().open(storage)?;
+    let takes_sub_schedulers = takes_sub_schedulers()?;
+    open.maps.parent.set_autocreate(takes_sub_schedulers)?;
+    open.maps.arena.set_autocreate(takes_sub_schedulers)?;
+    open.load().context("cannot load the schedulers")
+}
+
 /// A loaded scheduler; dropping it gives the machine back to the kernel's own.
 pub(crate) struct Scheduler {
     _link: Link,
@@ -46,13 +65,16 @@ impl Scheduler {
     pub(crate) fn load(tracking: Tracking) -> Result<Self> {
         // The link keeps the scheduler, so the object need not outlive this function.
         let mut storage = MaybeUninit::uninit();
-        let open = SchedulersSkelBuilder::default().open(&mut storage)?;
-        let mut skel = open.load().context("cannot load the schedulers")?;
-        let map: &mut MapMut<'_> = match tracking {
+        let mut skel = schedulers(&mut storage)?;
+        Self::attach(match tracking {
             Tracking::PerNode => &mut skel.maps.per_node,
             Tracking::Flat => &mut skel.maps.flat,
             Tracking::None => &mut skel.maps.untracked,
-        };
+        })
+    }
+
+    /// Loads that of a map; it is in force then. It can be loaded again when it is gone.
+    pub(crate) fn attach(map: &mut MapMut<'_>) -> Result<Self> {
         let link = map
             .attach_struct_ops()
             .context("cannot attach a scheduler")?;

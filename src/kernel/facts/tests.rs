@@ -122,11 +122,12 @@ fn symbols_and_their_addresses() {
                ffffffff82000020 d scx_builtin_idle_enabled\n\
                ffffffff82000030 d scx_builtin_idle_per_node\n\
                ffffffff82000040 b scx_enable_seq\n\
+               ffffffff82000050 R cpu_bit_bitmap\n\
                ffffffffc0000000 t helper\t[module]\n";
     assert!(symbols(all).usable());
     let hidden = symbols(
         &all.replace("ffffffff8", "000000000")
-            .replace(['1', '2', '3', '4'], "0"),
+            .replace(['1', '2', '3', '4', '5'], "0"),
     );
     assert!(hidden.hidden && hidden.missing.is_empty() && !hidden.usable());
     let functions = symbols("ffffffff81000000 T _text\n");

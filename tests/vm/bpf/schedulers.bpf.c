@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Three sched_ext schedulers that differ in their idle tracking and leave everything else
- * to the kernel's defaults: one FIFO for all. Those that track stay when a CPU comes or goes;
- * the kernel ends one without these callbacks then.
+ * sched_ext schedulers that differ in their idle tracking, and one that takes sub-schedulers.
+ * They leave everything else to the kernel's defaults: one FIFO for all. Those that track stay
+ * when a CPU comes or goes; the kernel ends one without these callbacks then.
  */
 #include <stdbool.h>
 #include <linux/types.h>
+#include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
@@ -20,6 +21,20 @@ struct sched_ext_ops {
 	__u64 flags;
 	char name[128];
 };
+
+/* 7.2: the same for schedulers that number CPUs in their own way, as a parent must. */
+struct sched_ext_ops_cid {
+	__s32 (*sub_attach)(void *args);
+	__u64 flags;
+	char name[128];
+};
+
+/* BPF_MAP_TYPE_ARENA. The kernel demands one of such a scheduler, and takes pages of it. */
+struct {
+	__uint(type, 33);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1 << 10);
+} arena SEC(".maps");
 
 /* SCX_OPS_BUILTIN_IDLE_PER_NODE (kernel/sched/ext_internal.h). */
 #define PER_NODE (1 << 6)
@@ -45,6 +60,14 @@ void BPF_PROG(stay_offline, __s32 cpu)
 {
 }
 
+SEC("struct_ops/sub_attach")
+__s32 BPF_PROG(take_all, void *args)
+{
+	/* What a program names is its own. */
+	asm volatile("" : : "r"(&arena));
+	return 0;
+}
+
 SEC(".struct_ops.link")
 struct sched_ext_ops per_node = {
 	.cpu_online = (void *)stay_online,
@@ -66,6 +89,13 @@ struct sched_ext_ops untracked = {
 	.select_cpu = (void *)stay,
 	.update_idle = (void *)track_nothing,
 	.name = "test_untracked",
+};
+
+SEC(".struct_ops.link")
+struct sched_ext_ops_cid parent = {
+	.sub_attach = (void *)take_all,
+	.flags = PER_NODE,
+	.name = "test_parent",
 };
 
 char LICENSE[] SEC("license") = "GPL";
