@@ -309,15 +309,18 @@ int BPF_PROG(on_cpu, unsigned int cpu, int target, int step)
 	return 0;
 }
 
+/* A launch by nobody; too large for the stack. One daemon asks at a time. */
+static struct need anybody = { .own_cpu = NO_CPU, .anybody = true };
+
 /* Answers the daemon how a node stands, by the way that a launch there would be judged. */
 SEC("syscall")
 int survey(struct survey *s)
 {
 	bool rcu = bpf_ksym_exists(bpf_rcu_read_lock);
-	struct need anybody = { .own_cpu = NO_CPU, .anybody = true, .version = topology.version };
 	struct scheduler sched;
 	enum look look;
 
+	anybody.version = topology.version;
 	if (rcu)
 		bpf_rcu_read_lock();
 	sched = loaded_scheduler();
