@@ -168,6 +168,7 @@ struct World {
     scheduler: Option<Scheduler>,
 }
 
+/// With SEED in its environment it does the same again, as far as the guest's clock lets it.
 fn random() -> Result<()> {
     let seed = std::env::var("SEED").map_or_else(|_| Ok(fastrand::u64(..)), |seed| seed.parse())?;
     eprintln!("seed {seed}");
