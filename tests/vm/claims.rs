@@ -261,14 +261,21 @@ fn running() -> Result<()> {
         let _holder = Running::start_on(SERVER, name, &theirs.cpus)?;
         pin(&ours.cpus[..1])?;
         admitted(SERVER)?;
-        // It has its core no more while somebody else runs there: it is owed one.
+        // It is bound there: if somebody else takes its core, it is owed no other one.
         let load = Load::on(&theirs.cpus)?;
-        fails(SERVER, EAGAIN)?;
-        drop(load);
         admitted(SERVER)?;
-        // So it is while it sleeps.
+        drop(load);
         pin(&node_cpus(0)?)?;
         ensure!(held(&gate)? == 1, "{}", gate.status()?);
+    }
+    wait_until_held(&gate, 0)?;
+    for name in [SPINNER, PARENT] {
+        // One that may go anywhere on the node is, wherever it shares a core.
+        let _holder = Running::start(SERVER, name)?;
+        let _load = Load::on(&theirs.cpus)?;
+        pin(&ours.cpus[..1])?;
+        fails(SERVER, EAGAIN)?;
+        pin(&node_cpus(0)?)?;
     }
     wait_until_held(&gate, 0)?;
     gate.stop()

@@ -62,7 +62,7 @@ const POLICY: &str = "/run/other.toml";
 
 fn daemon() -> Command {
     let mut command = Command::new(COREGATE);
-    command.args(["daemon", "--policy", POLICY]);
+    command.args(["daemon", "--no-persist", "--policy", POLICY]);
     command
 }
 
