@@ -106,7 +106,7 @@ const CONTENDERS: u32 = 64;
 const ROUNDS: u64 = 20;
 
 /// A program that runs until it is dropped.
-pub(crate) struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
     /// Starts the program at `path` as one of those in [`crate::launch`].

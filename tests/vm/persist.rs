@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -12,6 +12,7 @@ use nix::libc::{EAGAIN, ENOENT};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 
+use crate::claims::Running;
 use crate::gate::{COREGATE, Gate};
 use crate::launch::{
     AGAIN, LEADERLESS, PARENT, SLEEPER, THREAD_AGAIN, command, fails, launch, program, script,
@@ -38,9 +39,9 @@ pub(crate) const TESTS: &[Test] = &[
 const SERVER: &str = "/opt/server";
 const BROKEN: &str = "/opt/broken";
 const PINS: &str = "/sys/fs/bpf/coregate";
-/// Changes of any kind, and how often one of them is the daemon's end.
+/// Changes of any kind, and after how many of them the daemon ends.
 const CHANGES: u64 = 40;
-const RESTART: u32 = 12;
+const RESTART: u64 = 12;
 
 fn policy() -> String {
     let rule = |name: &str, exe: &str| {
@@ -69,6 +70,7 @@ fn outlives() -> Result<()> {
     program(SERVER)?;
     pin(&node_cpus(0)?)?;
     let policy = Gate::policy("enforce", SERVER, "");
+    let _taken_down = TakenDown;
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
         let load = Load::fill(0)?;
         starts(SERVER)?;
@@ -129,27 +131,32 @@ fn outlives() -> Result<()> {
     starts(SERVER)
 }
 
+/// Takes down what a test that failed left standing.
+struct TakenDown;
+
+impl Drop for TakenDown {
+    fn drop(&mut self) {
+        if let Err(error) = detach() {
+            eprintln!("{error:?}");
+        }
+    }
+}
+
 /// Tries to start a program, and keeps it if it was admitted.
-fn start(name: &str, holders: &mut Vec<Child>) -> Result<()> {
+fn start(name: &str, holders: &mut Vec<Running>) -> Result<()> {
     match Command::new(SERVER).arg0(name).stdin(Stdio::null()).spawn() {
-        Ok(child) => holders.push(child),
+        Ok(child) => holders.push(Running(child)),
         Err(error) => ensure!(error.raw_os_error() == Some(EAGAIN), "{error}"),
     }
     Ok(())
 }
 
-fn end(mut child: Child) -> Result<()> {
-    child.kill()?;
-    child.wait()?;
-    Ok(())
-}
-
 /// What the daemon says of claims is what runs, once nothing is under way. A program that executes
 /// itself again may be denied and end by that.
-fn compare(gate: &Gate, holders: &mut Vec<Child>) -> Result<()> {
+fn compare(gate: &Gate, holders: &mut Vec<Running>) -> Result<()> {
     let mut last = None;
     let equal = wait_for("claims", Duration::from_secs(10), || {
-        holders.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        holders.retain_mut(|holder| matches!(holder.0.try_wait(), Ok(None)));
         last = gate.status().ok();
         let Some(status) = &last else { return false };
         let nodes = status["nodes"].as_array();
@@ -171,10 +178,11 @@ fn soak() -> Result<()> {
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
+    let _taken_down = TakenDown;
     let mut gate = Gate::start_with(&policy(), &[])?;
     let mut holders = Vec::new();
     let (mut started, mut failed, mut restarts) = (0, 0, 0);
-    for _ in 0..crate::soak().unwrap_or(CHANGES) {
+    for i in 0..crate::soak().unwrap_or(CHANGES) {
         match rng.u32(..10) {
             0..5 => {
                 let names = [SLEEPER, AGAIN, THREAD_AGAIN, LEADERLESS, PARENT];
@@ -183,7 +191,7 @@ fn soak() -> Result<()> {
                 started += holders.len() - before;
             }
             5..8 if !holders.is_empty() => {
-                end(holders.swap_remove(rng.usize(..holders.len())))?;
+                drop(holders.swap_remove(rng.usize(..holders.len())));
             }
             _ => {
                 let errno = launch(&mut command(BROKEN))?;
@@ -191,7 +199,7 @@ fn soak() -> Result<()> {
                 failed += usize::from(errno == Some(ENOENT));
             }
         }
-        if rng.u32(..RESTART) == 0 {
+        if i % RESTART == RESTART - 1 {
             gate.signal(
                 *rng.choice(&[Signal::SIGKILL, Signal::SIGTERM])
                     .context("one")?,
@@ -199,7 +207,7 @@ fn soak() -> Result<()> {
             drop(gate);
             // Nobody is there who could tell the gate.
             if !holders.is_empty() {
-                end(holders.swap_remove(0))?;
+                drop(holders.swap_remove(0));
             }
             start(SLEEPER, &mut holders)?;
             launch(&mut command(BROKEN))?;
@@ -210,9 +218,7 @@ fn soak() -> Result<()> {
     }
     eprintln!("{started} programs admitted, {failed} failed later, {restarts} daemons ended");
     ensure!(started > 0 && failed > 0 && restarts > 0);
-    holders.drain(..).try_for_each(end)?;
+    holders.clear();
     compare(&gate, &mut holders)?;
-    gate.stop()?;
-    detach()?;
-    Ok(())
+    gate.stop()
 }
