@@ -99,6 +99,19 @@ struct Inbox {
     short: u64,
 }
 
+/// The maps of claims by their names, of a skeleton that is open or loaded.
+macro_rules! claim_maps {
+    ($maps:expr) => {
+        [
+            ("claims", &mut $maps.claims),
+            ("domains", &mut $maps.domains),
+            ("holders", &mut $maps.holders),
+            ("ledgers", &mut $maps.ledgers),
+            ("locks", &mut $maps.locks),
+        ]
+    };
+}
+
 impl<'obj> Gate<'obj> {
     /// Loads the gate with a policy and this machine's topology; nothing is attached. The claims
     /// are those of the gate that is pinned, if their form is the same.
@@ -136,14 +149,7 @@ impl<'obj> Gate<'obj> {
             map.set_max_entries(entries.max(1) as u32)
                 .map_err(Error::kernel(&heard, "size its maps"))?;
         }
-        let maps = &mut open.maps;
-        pins::reuse(&mut [
-            ("claims", &mut maps.claims),
-            ("domains", &mut maps.domains),
-            ("holders", &mut maps.holders),
-            ("ledgers", &mut maps.ledgers),
-            ("locks", &mut maps.locks),
-        ])?;
+        pins::reuse(&mut claim_maps!(open.maps))?;
         let rodata = open
             .maps
             .rodata_data
@@ -163,13 +169,8 @@ impl<'obj> Gate<'obj> {
         let skel = open
             .load()
             .map_err(Error::kernel(&heard, "load its programs"))?;
-        let put = |map: &dyn MapCore, key: &[u8], value: &[u8]| {
-            map.update(key, value, MapFlags::ANY).map_err(Error::kernel(
-                &heard,
-                format!("fill the map {}", map.name().display()),
-            ))
-        };
-        put_all(&skel.maps.rules, 0, &policy.rules, put)?;
+        let put = putting(&heard);
+        put_all(&skel.maps.rules, 0, &policy.rules, &put)?;
         for (hash, exe) in &policy.exes {
             put(&skel.maps.exes, &hash.to_ne_bytes(), abi::bytes(exe))?;
         }
@@ -215,15 +216,10 @@ impl<'obj> Gate<'obj> {
         let bss = maps.bss_data.as_deref_mut().ok_or(Error::Form("no .bss"))?;
         let version = bss.topology.version.wrapping_add(1);
         let half = version & 1;
-        let put = |map: &dyn MapCore, key: &[u8], value: &[u8]| {
-            map.update(key, value, MapFlags::ANY).map_err(Error::kernel(
-                &heard,
-                format!("fill the map {}", map.name().display()),
-            ))
-        };
-        put_all(&maps.nodes, half * self.node_ids, &tables.nodes, put)?;
-        put_all(&maps.cores, half * self.cpu_ids, &tables.cores, put)?;
-        put_all(&maps.core_of, half * self.cpu_ids, &tables.core_of, put)?;
+        let put = putting(&heard);
+        put_all(&maps.nodes, half * self.node_ids, &tables.nodes, &put)?;
+        put_all(&maps.cores, half * self.cpu_ids, &tables.cores, &put)?;
+        put_all(&maps.core_of, half * self.cpu_ids, &tables.core_of, &put)?;
         bss.topology.nr_cores[half as usize] = tables.cores.len() as u32;
         fence(Ordering::SeqCst);
         bss.topology.version = version;
@@ -265,17 +261,7 @@ impl<'obj> Gate<'obj> {
             })
             .collect::<Result<Vec<_>, Error>>()?;
         if stays {
-            let maps = &mut self.skel.maps;
-            pins::pin(
-                &mut links,
-                &mut [
-                    ("claims", &mut maps.claims),
-                    ("domains", &mut maps.domains),
-                    ("holders", &mut maps.holders),
-                    ("ledgers", &mut maps.ledgers),
-                    ("locks", &mut maps.locks),
-                ],
-            )?;
+            pins::pin(&mut links, &mut claim_maps!(self.skel.maps))?;
         } else {
             pins::detach()?;
         }
@@ -353,16 +339,7 @@ impl<'obj> Gate<'obj> {
     ///
     /// There is no such rule.
     pub fn counters(&self, rule: u32) -> Result<abi::counters, Error> {
-        let value = self
-            .skel
-            .maps
-            .counters
-            .lookup(&rule.to_ne_bytes(), MapFlags::ANY)
-            .map_err(|cause| Error::Kernel {
-                what: format!("read the counters of rule {rule}"),
-                said: String::new(),
-                cause,
-            })?;
+        let value = entry(&self.skel.maps.counters, rule)?;
         value
             .as_deref()
             .and_then(abi::read)
@@ -382,16 +359,7 @@ impl<'obj> Gate<'obj> {
         let names: HashMap<u64, &str> = rules.map(|name| (rule_key(name), name)).collect();
         let mut claims = HashMap::new();
         for slot in 0..self.skel.maps.claims.max_entries() {
-            let value = self
-                .skel
-                .maps
-                .claims
-                .lookup(&slot.to_ne_bytes(), MapFlags::ANY)
-                .map_err(|cause| Error::Kernel {
-                    what: format!("read claim {slot}"),
-                    said: String::new(),
-                    cause,
-                })?;
+            let value = entry(&self.skel.maps.claims, slot)?;
             let head: abi::claim_head = value
                 .as_deref()
                 .and_then(|value| abi::read(value.get(..size_of::<abi::claim_head>())?))
@@ -422,6 +390,26 @@ pub const FIRST_GENERATION: u32 = 1;
 
 /// How many events are taken at once.
 const BATCH: usize = 256;
+
+/// Puts a value into a map.
+fn putting(heard: &Listening) -> impl Fn(&dyn MapCore, &[u8], &[u8]) -> Result<(), Error> {
+    |map, key, value| {
+        map.update(key, value, MapFlags::ANY).map_err(Error::kernel(
+            heard,
+            format!("fill the map {}", map.name().display()),
+        ))
+    }
+}
+
+/// The bytes of an array's entry.
+fn entry(map: &dyn MapCore, number: u32) -> Result<Option<Vec<u8>>, Error> {
+    map.lookup(&number.to_ne_bytes(), MapFlags::ANY)
+        .map_err(|cause| Error::Kernel {
+            what: format!("read entry {number} of the map {}", map.name().display()),
+            said: String::new(),
+            cause,
+        })
+}
 
 /// Puts values into an array, one after the other.
 fn put_all<T: plain::Plain>(

@@ -67,20 +67,20 @@ pub fn stands() -> bool {
 }
 
 /// Lets maps that are not loaded yet be those of the gate that stands, if it has all of them in
-/// the same size: whether it has.
-pub(super) fn reuse(maps: &mut [(&str, &mut OpenMapMut<'_>)]) -> Result<bool, Error> {
+/// the same size.
+pub(super) fn reuse(maps: &mut [(&str, &mut OpenMapMut<'_>)]) -> Result<(), Error> {
     let same = |(name, map): &(&str, &mut OpenMapMut<'_>)| {
         MapHandle::from_pinned_path(at(CLAIMS).join(name)).is_ok_and(|pinned| {
             pinned.max_entries() == map.max_entries() && pinned.value_size() == map.value_size()
         })
     };
     if !maps.iter().all(same) {
-        return Ok(false);
+        return Ok(());
     }
     for (name, map) in maps {
         map.reuse_pinned_map(at(CLAIMS).join(name))?;
     }
-    Ok(true)
+    Ok(())
 }
 
 /// Whether a gate can stay: there is a file system for it.
