@@ -179,32 +179,25 @@ fn room_on(
     };
     let mut given = vec![None; free.len()];
     let mut takers = Vec::new();
+    let mut serve = |allowed: &[u32]| {
+        takers.push(usable(allowed));
+        let mut tried = vec![false; free.len()];
+        let served = give(takers.len() - 1, &takers, &mut given, &mut tried);
+        if !served {
+            takers.pop();
+        }
+        served
+    };
     for (claim, owed) in claims.iter().zip(owed) {
         for _ in 0..owed.get(&node).copied().unwrap_or(0) {
-            takers.push(usable(&claim.allowed));
-            if !give(
-                takers.len() - 1,
-                &takers,
-                &mut given,
-                &mut vec![false; free.len()],
-            ) {
-                takers.pop();
-            }
+            serve(&claim.allowed);
         }
     }
     let mut room = 0;
-    loop {
-        takers.push(usable(&wanted.allowed));
-        if !give(
-            takers.len() - 1,
-            &takers,
-            &mut given,
-            &mut vec![false; free.len()],
-        ) {
-            return room;
-        }
+    while serve(&wanted.allowed) {
         room += 1;
     }
+    room
 }
 
 /// Gives a core to a taker, and others to those who had it, if that works: one more is served then
