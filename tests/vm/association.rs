@@ -14,11 +14,10 @@ use libbpf_rs::{MapCore, MapHandle, MapMut, MapType, Program};
 use nix::errno::Errno;
 use nix::sys::signal::Signal;
 
-use crate::admission::gate_on_node_0;
 use crate::companion::process::Companion;
 use crate::gate::Gate;
-use crate::idle::{SERVER, count_each, unguarded};
-use crate::launch::{program, starts};
+use crate::idle::{SERVER, count_each, counting_gate, unguarded};
+use crate::launch::starts;
 use crate::schedulers::{
     Ends, KernelLog, Scheduler, Tracking, schedulers, settle, state, wait_until_none,
 };
@@ -39,15 +38,6 @@ const fn test(name: &'static str, run: fn() -> Result<()>) -> Test {
     }
 }
 
-fn start() -> Result<Gate> {
-    program(SERVER)?;
-    gate_on_node_0(&Gate::policy(
-        "enforce",
-        SERVER,
-        "own_core = false\naction = \"log\"",
-    ))
-}
-
 /// Counts cores under a scheduler, which is unharmed then.
 fn count_under(gate: &Gate, scheduler: Scheduler, source: &str) -> Result<()> {
     settle(gate)?;
@@ -62,7 +52,7 @@ fn count_under(gate: &Gate, scheduler: Scheduler, source: &str) -> Result<()> {
 const WARNING: &str = "Unassociated program";
 
 fn parent() -> Result<()> {
-    let gate = start()?;
+    let gate = counting_gate()?;
     let mut log = KernelLog::from_now()?;
     let mut storage = MaybeUninit::uninit();
     let mut skel = schedulers(&mut storage)?;
@@ -112,7 +102,7 @@ fn associate(map: BorrowedFd<'_>) -> Result<()> {
 
 /// An association is worth the masks of the very map that it is with.
 fn association() -> Result<()> {
-    let gate = start()?;
+    let gate = counting_gate()?;
     let mut log = KernelLog::from_now()?;
     let (mut one, mut two) = (MaybeUninit::uninit(), MaybeUninit::uninit());
     let (mut own, mut copy) = (schedulers(&mut one)?, schedulers(&mut two)?);
@@ -141,7 +131,7 @@ fn companion_map() -> Result<MapHandle> {
 
 /// The companion answers without an association; with one only until it starts anew.
 fn companion() -> Result<()> {
-    let gate = start()?;
+    let gate = counting_gate()?;
     let mut log = KernelLog::from_now()?;
     let count_under_companion = |gate: &Gate, sources: &[&str]| -> Result<()> {
         let companion = Companion::start(&[])?;
@@ -160,7 +150,7 @@ fn companion() -> Result<()> {
     count_under_companion(&gate, &["runqueue"]).context("started anew")?;
     count_under(&gate, Scheduler::load(Tracking::Flat)?, "runqueue")?;
     gate.stop()?;
-    count_under_companion(&start()?, &["node"]).context("with another gate")?;
+    count_under_companion(&counting_gate()?, &["node"]).context("with another gate")?;
     let ends = Ends::read(&mut log)?;
     ensure!(ends.harmed.is_empty(), "{ends:?}");
     Ok(())

@@ -13,6 +13,7 @@ use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use nix::libc::{EAGAIN, EBUSY};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::admission::gate_on_node_0;
 use crate::gate::Gate;
@@ -150,7 +151,11 @@ fn claims(gate: &Gate) -> Result<u64> {
 
 /// The cores that are held on all nodes, by the gate.
 fn held(gate: &Gate) -> Result<u64> {
-    let status = gate.status()?;
+    held_by(&gate.status()?)
+}
+
+/// The same, by what it said.
+pub(crate) fn held_by(status: &Value) -> Result<u64> {
     let nodes = status["nodes"].as_array().context("no nodes")?;
     nodes
         .iter()

@@ -54,6 +54,16 @@ pub(crate) const TESTS: &[Test] = &[
 pub(crate) const SERVER: &str = "/opt/server";
 const SWAPS: usize = 30;
 
+/// A gate that denies nothing, so that each launch says how many cores it counted.
+pub(crate) fn counting_gate() -> Result<Gate> {
+    program(SERVER)?;
+    gate_on_node_0(&Gate::policy(
+        "enforce",
+        SERVER,
+        "own_core = false\naction = \"log\"",
+    ))
+}
+
 /// Whether a verdict counts as many free cores as there are of `idle`, those that nobody was
 /// given to run on: all but the one that the launch came from. It may be less for a while, as a
 /// kernel thread may run on one; it can never be more.
@@ -119,23 +129,13 @@ pub(crate) fn count_each(gate: &Gate, source: &str) -> Result<()> {
 }
 
 fn counts() -> Result<()> {
-    program(SERVER)?;
-    let gate = gate_on_node_0(&Gate::policy(
-        "enforce",
-        SERVER,
-        "own_core = false\naction = \"log\"",
-    ))?;
+    let gate = counting_gate()?;
     count_each(&gate, "runqueue")?;
     gate.stop()
 }
 
 fn counts_under_schedulers() -> Result<()> {
-    program(SERVER)?;
-    let gate = gate_on_node_0(&Gate::policy(
-        "enforce",
-        SERVER,
-        "own_core = false\naction = \"log\"",
-    ))?;
+    let gate = counting_gate()?;
     for tracking in Tracking::ALL {
         let scheduler = Scheduler::load(tracking)?;
         settle(&gate)?;
@@ -157,12 +157,7 @@ fn counts_under_schedulers() -> Result<()> {
 }
 
 fn affinity() -> Result<()> {
-    program(SERVER)?;
-    let gate = gate_on_node_0(&Gate::policy(
-        "enforce",
-        SERVER,
-        "own_core = false\naction = \"log\"",
-    ))?;
+    let gate = counting_gate()?;
     let cores = node_cores(0)?;
     let (own, others) = cores.split_last().context("no cores")?;
     for allowed in 0..=others.len() {

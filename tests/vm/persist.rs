@@ -12,7 +12,7 @@ use nix::libc::{EAGAIN, ENOENT};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 
-use crate::claims::Running;
+use crate::claims::{Running, held_by};
 use crate::gate::{COREGATE, Gate};
 use crate::launch::{
     AGAIN, LEADERLESS, PARENT, SLEEPER, THREAD_AGAIN, command, fails, launch, program, script,
@@ -159,14 +159,8 @@ fn compare(gate: &Gate, holders: &mut Vec<Running>) -> Result<()> {
         holders.retain_mut(|holder| matches!(holder.0.try_wait(), Ok(None)));
         last = gate.status().ok();
         let Some(status) = &last else { return false };
-        let nodes = status["nodes"].as_array();
-        let held: Option<u64> = nodes.map(|nodes| {
-            nodes
-                .iter()
-                .filter_map(|node| node["claimed"].as_u64())
-                .sum()
-        });
-        held == Some(holders.len() as u64) && status["rules"][0]["claims"] == holders.len()
+        held_by(status).ok() == Some(holders.len() as u64)
+            && status["rules"][0]["claims"] == holders.len()
     });
     equal.with_context(|| format!("{} programs run, but {last:?}", holders.len()))
 }
