@@ -34,6 +34,8 @@ enum mode {
 enum action {
 	ACTION_LOG = 0,
 	ACTION_DENY = 1,
+	/* No verdict: the launch goes on as if no rule were for it. */
+	ACTION_EXEMPT = 2,
 };
 
 enum verdict {

@@ -18,6 +18,15 @@ struct {
 	__type(value, struct counters);
 } counters SEC(".maps");
 
+/* A launch that its rule has no verdict for. */
+static __always_inline void count_exempt(__u32 rule)
+{
+	struct counters *c = bpf_map_lookup_elem(&counters, &rule);
+
+	if (c)
+		__sync_fetch_and_add(&c->launches, 1);
+}
+
 static __always_inline void count_launch(__u32 rule, enum verdict verdict, enum effect effect)
 {
 	struct counters *c = bpf_map_lookup_elem(&counters, &rule);

@@ -127,16 +127,20 @@ static __always_inline int judge(const struct launch *l)
 {
 	const struct rule *rule = bpf_map_lookup_elem(&rules, &l->rule);
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct holder *self = note_of(task), *h = self;
+	struct holder *self, *h;
 	enum effect effect;
 	struct need *n;
 
-	if (l->holder != task)
-		h = note_of(l->holder);
 	if (!rule) {
 		__sync_fetch_and_add(&failures.rules_unread, 1);
 		return 0;
 	}
+	if (rule->action == ACTION_EXEMPT) {
+		count_exempt(l->rule);
+		return 0;
+	}
+	self = note_of(task);
+	h = l->holder == task ? self : note_of(l->holder);
 	if (!self || !h) {
 		effect = effect_of(VERDICT_UNKNOWN, rule);
 		count_launch(l->rule, VERDICT_UNKNOWN, effect);

@@ -138,13 +138,13 @@ fn the_full_form_is_read_as_written() {
     assert_eq!(policy.on_unknown, OnUnknown::Deny);
     let rule = &policy.rules[0];
     assert_eq!(rule.name, "cache");
-    assert_eq!(rule.exe, "/usr/bin/redis-server");
+    assert_eq!(rule.selectors.exe[0].text, "/usr/bin/redis-server");
     assert_eq!(
-        rule.user,
-        Some(User {
+        rule.selectors.user,
+        [User {
             uid: 101,
             name: Some("redis".into())
-        })
+        }]
     );
     assert_eq!(rule.on, [Hook::Exec, Hook::Thread]);
     assert_eq!(rule.cores, 6);

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::abi;
-use crate::policy::{Action, Hold, Hook, Mode, OnUnknown, Policy, Rule, Scope};
+use crate::policy::{Action, Exe, Hold, Hook, Mode, OnUnknown, Policy, Rule, Scope};
 use crate::topology::Topology;
 
 const FILTER_BITS: u32 = abi::limits::NAME_FILTER_BITS.0;
@@ -42,25 +42,26 @@ impl PolicyTables {
         let mut launches = BTreeMap::new();
         let mut watched = 0;
         for (number, rule) in (0..).zip(&policy.rules) {
-            let next = exes.len() as u32;
-            let exe = exes
-                .entry(&rule.file)
-                .or_insert_with(|| new_exe(&rule.file, next));
-            for &on in &rule.on {
-                let hook = hook(on);
-                watched |= 1 << hook.0;
-                if let Some(user) = &rule.user {
-                    exe.users = 1;
-                    launches
-                        .entry((exe.number, hook.0, user.uid))
-                        .or_insert(number);
-                } else {
-                    let any = &mut exe.any[hook.0 as usize];
-                    *any = number.min(*any);
-                }
+            for on in rule.on.iter().map(|&on| hook(on)) {
+                watched |= 1 << on.0;
             }
-            let bit = name_bit(rule.file.as_bytes());
-            name_filter[bit as usize / 64] |= 1 << (bit % 64);
+            for Exe { file, .. } in &rule.selectors.exe {
+                let next = exes.len() as u32;
+                let exe = exes.entry(file).or_insert_with(|| new_exe(file, next));
+                for on in rule.on.iter().map(|&on| hook(on).0) {
+                    let any = &mut exe.any[on as usize];
+                    if rule.selectors.user.is_empty() {
+                        *any = number.min(*any);
+                    }
+                    for user in &rule.selectors.user {
+                        exe.users = 1;
+                        let launch = (exe.number, on, user.uid);
+                        launches.entry(launch).or_insert(number);
+                    }
+                }
+                let bit = name_bit(file.as_bytes());
+                name_filter[bit as usize / 64] |= 1 << (bit % 64);
+            }
         }
         let exes: Vec<_> = exes.into_values().collect();
         let (seed, exes) = by_hash(&exes);
@@ -106,6 +107,7 @@ fn compile(rule: &Rule) -> abi::rule {
         action: match rule.action {
             Action::Deny => abi::action::ACTION_DENY,
             Action::Log => abi::action::ACTION_LOG,
+            Action::Exempt => abi::action::ACTION_EXEMPT,
         },
         denial: -i64::from(rule.errno.number()),
         hold,

@@ -82,9 +82,7 @@ pub fn evaluate(policy: &Policy, launch: &Launch<'_>) -> Option<usize> {
 }
 
 fn matches(rule: &Rule, launch: &Launch<'_>) -> bool {
-    rule.on.contains(&launch.hook)
-        && rule.file.as_bytes() == launch.exe
-        && rule.user.as_ref().is_none_or(|user| user.uid == launch.uid)
+    rule.on.contains(&launch.hook) && rule.selectors.meet(launch)
 }
 
 /// What `rule` says to a launch that it matches, given what is known of the

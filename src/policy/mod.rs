@@ -11,15 +11,17 @@ mod document;
 mod evaluate;
 mod model;
 mod rule;
+mod selector;
 mod words;
 
 pub use diagnostic::{Diagnostic, Errors};
 pub use document::{GATE_KEYS, RULE_KEYS};
 pub use evaluate::{Decision, Effect, Idle, Launch, Verdict, evaluate, verdict};
 pub use model::{
-    Action, Errno, Hold, Hook, MAX_EXE, MAX_NAME, MAX_RULES, Mode, OnUnknown, Origin, Policy, Rule,
-    Scope, User,
+    Action, Errno, Hold, Hook, MAX_EXE, MAX_NAME, MAX_PAIRS, MAX_RULES, Mode, OnUnknown, Origin,
+    Policy, Rule, Scope,
 };
+pub use selector::{Exe, Selectors, User};
 pub use words::Word;
 pub(crate) use words::words;
 
@@ -93,11 +95,25 @@ fn rules(sections: &[Section<'_>], host: &dyn Host, report: &mut Report<'_>) -> 
         report.error(first_too_many.at.clone(), message, hint);
     }
     let mut names = rule::Names::new();
-    sections
-        .iter()
-        .take(MAX_RULES)
-        .filter_map(|section| rule::rule(section, host, &mut names, report))
-        .collect()
+    let mut pairs = 0;
+    let mut rules = Vec::new();
+    for section in sections.iter().take(MAX_RULES) {
+        let Some(rule) = rule::rule(section, host, &mut names, report) else {
+            continue;
+        };
+        let fitted = pairs <= MAX_PAIRS;
+        pairs += rule.selectors.pairs();
+        if fitted && pairs > MAX_PAIRS {
+            let message = format!(
+                "the rules up to this one name {pairs} pairs of a program and a user, and the \
+                 gate's maps hold {MAX_PAIRS}"
+            );
+            let hint = "shorten the lists of `exe` and `user`";
+            report.error(section.at.clone(), message, hint);
+        }
+        rules.push(rule);
+    }
+    rules
 }
 
 #[cfg(test)]

@@ -5,11 +5,15 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::HostNode;
 use super::words::words;
+use super::{HostNode, Selectors};
 
 /// The most rules a policy may have. The maps of the gate are sized for it.
 pub const MAX_RULES: usize = 16_384;
+
+/// The most pairs of a program and a user that all rules together may name; a
+/// rule for every user has one for each of its programs. The same.
+pub const MAX_PAIRS: usize = 65_536;
 
 /// The longest `exe`, in bytes. The gate's key for a path is 256 bytes with
 /// the NUL that ends it.
@@ -64,6 +68,9 @@ words! {
         Deny = "deny",
         /// Let it start, and log it.
         Log = "log",
+        /// Let it start as if no rule matched: no verdict, no claim, no event. An exception from
+        /// the rules after this one.
+        Exempt = "exempt",
     }
 }
 
@@ -191,15 +198,8 @@ pub struct Policy {
 pub struct Rule {
     /// 1 to [`MAX_NAME`] bytes out of `[A-Za-z0-9._-]`.
     pub name: String,
-    /// The path of the program as the policy has it: absolute, 2 to
-    /// [`MAX_EXE`] bytes, no NUL, no empty, `.` or `..` component.
-    pub exe: String,
-    /// Where that path led when the policy was read; the same, if it led
-    /// nowhere. This is what a launch's exe is compared with. Up to
-    /// [`MAX_EXE`] bytes.
-    pub file: String,
-    /// The launching user; `None` matches every user.
-    pub user: Option<User>,
+    /// Whom it matches.
+    pub selectors: Selectors,
     /// The kinds of launches that the rule watches: at least one, each once,
     /// in the order of [`Hook`].
     pub on: Vec<Hook>,
@@ -236,16 +236,6 @@ impl Rule {
     pub fn own_core(&self, hook: Hook) -> bool {
         self.own_core.unwrap_or(hook == Hook::Exec)
     }
-}
-
-/// The user of a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    /// The user's number in the initial user namespace; never `u32::MAX`,
-    /// which the kernel reads as "no user".
-    pub uid: u32,
-    /// The name, if the policy gave one.
-    pub name: Option<String>,
 }
 
 /// Where a rule stands.

@@ -7,12 +7,13 @@ mod need;
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::slice;
 
 use toml::de::DeValue;
 
 use super::diagnostic::Report;
-use super::document::{Section, Value, boolean, integer, string, word, word_list};
-use super::{Action, Errno, Host, MAX_EXE, MAX_NAME, Origin, Rule, User};
+use super::document::{Section, Value, boolean, integer, list, string, word, word_list};
+use super::{Action, Errno, Exe, Host, MAX_EXE, MAX_NAME, Origin, Rule, Selectors, User};
 
 /// The errors that a policy must not name, and why.
 const FORBIDDEN_ERRNO: &[(&str, &str)] = &[
@@ -25,6 +26,8 @@ const FORBIDDEN_ERRNO: &[(&str, &str)] = &[
         "execvp(3) and shells then run the file as a shell script",
     ),
 ];
+
+const EXE_HINT: &str = "write a path in quotes: exe = \"/usr/bin/redis-server\", or a list of them";
 
 const USER_HINT: &str = "write a name in quotes, or a number: user = \"redis\" or user = 999";
 
@@ -40,10 +43,12 @@ pub(super) fn rule(
 ) -> Option<Rule> {
     let line = report.line(section.at.start);
     let name = name(section, names, report);
-    let exe = exe(section, host, report);
+    let exe = exes(section, host, report);
     let user = match section.get("user") {
-        Some(value) => user(value, host, report).map(Some),
-        None => Some(None),
+        Some(value) => one_or_more("user", value, USER_HINT, report, |value, report| {
+            user(value, host, report)
+        }),
+        None => Some(Vec::new()),
     };
     let on = match section.get("on") {
         Some(value) => {
@@ -59,13 +64,13 @@ pub(super) fn rule(
     let hold = hold::hold(section, report);
     let action: Action = word(section, "action", report);
     let errno = errno(section, report);
-    let (exe, file) = exe?;
     let (cores, scope) = need?;
     Some(Rule {
         name: name?,
-        exe,
-        file,
-        user: user?,
+        selectors: Selectors {
+            exe: exe?,
+            user: user?,
+        },
         on,
         cores,
         scope,
@@ -117,20 +122,43 @@ fn name(section: &Section<'_>, names: &mut Names, report: &mut Report<'_>) -> Op
     Some(name.into())
 }
 
-/// The path as it is written, and where it leads.
-fn exe(
-    section: &Section<'_>,
-    host: &dyn Host,
+/// The one value, or those of a list, each read by `read`, each once. `None`: the list is empty, or
+/// one of them is wrong or there twice, and the report says so.
+fn one_or_more<'d, T: PartialEq>(
+    key: &str,
+    value: &'d Value<'d>,
+    hint: &str,
     report: &mut Report<'_>,
-) -> Option<(String, String)> {
+    mut read: impl FnMut(&'d Value<'d>, &mut Report<'_>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let entries = match value.get_ref() {
+        DeValue::Array(_) => list(key, value, hint, report)?,
+        _ => slice::from_ref(value),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        match read(entry, report) {
+            Some(one) if found.contains(&one) => {
+                let message = format!("`{key}` has this entry twice");
+                report.error(entry.span(), message, "take one of them out");
+            }
+            one => found.extend(one),
+        }
+    }
+    // What was wrong, or there before, is missing.
+    (found.len() == entries.len()).then_some(found)
+}
+
+fn exes(section: &Section<'_>, host: &dyn Host, report: &mut Report<'_>) -> Option<Vec<Exe>> {
     let hint = "add the program's path, such as exe = \"/usr/bin/redis-server\"";
     let value = required(section, "exe", hint, report)?;
-    let exe = string(
-        "`exe`",
-        value,
-        "write one path in quotes: exe = \"/usr/bin/redis-server\"",
-        report,
-    )?;
+    one_or_more("exe", value, EXE_HINT, report, |value, report| {
+        exe(value, host, report)
+    })
+}
+
+fn exe(value: &Value<'_>, host: &dyn Host, report: &mut Report<'_>) -> Option<Exe> {
+    let exe = string("`exe`", value, EXE_HINT, report)?;
     if let Some((message, hint)) = exe_fault(exe) {
         report.error(value.span(), message, hint);
         return None;
@@ -148,7 +176,10 @@ fn exe(
         );
         return None;
     }
-    Some((exe.into(), file))
+    Some(Exe {
+        text: exe.into(),
+        file,
+    })
 }
 
 /// Why the gate could never see a launch of `exe`, and what to do about it.

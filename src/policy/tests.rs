@@ -229,10 +229,11 @@ fn assert_sound(policy: &Policy) {
     for rule in &policy.rules {
         assert!(names.insert(&rule.name));
         assert!((1..=MAX_NAME).contains(&rule.name.len()));
-        assert!((2..=MAX_EXE).contains(&rule.exe.len()));
-        assert!(rule.exe.starts_with('/') && !rule.exe.contains('\0'));
+        let exe = &rule.selectors.exe[0].text;
+        assert!((2..=MAX_EXE).contains(&exe.len()));
+        assert!(exe.starts_with('/') && !exe.contains('\0'));
         assert!(
-            rule.exe[1..]
+            exe[1..]
                 .split('/')
                 .all(|part| !["", ".", ".."].contains(&part))
         );
@@ -244,7 +245,7 @@ fn assert_sound(policy: &Policy) {
         if let Hold::Settle(time) = rule.hold {
             assert!(Hold::SETTLE_RANGE.contains(&time));
         }
-        assert!(rule.user.as_ref().is_none_or(|user| user.uid != u32::MAX));
+        assert!(rule.selectors.user.iter().all(|user| user.uid != u32::MAX));
     }
 }
 
@@ -407,7 +408,13 @@ fn a_link_is_resolved_when_the_policy_is_read() {
     let paths: Vec<_> = policy
         .rules
         .iter()
-        .map(|rule| (rule.exe.as_str(), rule.file.as_str()))
+        .map(|rule| {
+            let exe = &rule.selectors.exe[0];
+            (exe.text.clone(), exe.file.clone())
+        })
         .collect();
-    assert_eq!(paths, [("/link", "/where/it/leads"), ("/x", "/x")]);
+    assert_eq!(
+        paths,
+        [("/link", "/where/it/leads"), ("/x", "/x")].map(|(a, b)| (a.into(), b.into()))
+    );
 }

@@ -7,7 +7,7 @@ use std::io::Read;
 
 use serde::Serialize;
 
-use crate::policy::{Hook, Host, HostNode, Origin, Policy, Rule, Scope};
+use crate::policy::{Exe, Hook, Host, HostNode, Origin, Policy, Rule, Scope};
 
 /// Something that is most likely a mistake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -38,13 +38,9 @@ pub fn warnings(policy: &Policy, host: &dyn Host) -> Vec<Warning> {
 }
 
 fn of_rule(rule: &Rule, host: &dyn Host) -> impl Iterator<Item = Warning> {
-    let oddities = [
-        exe_oddity(rule),
-        script_oddity(rule),
-        host.nodes().and_then(|nodes| cores_oddity(rule, nodes)),
-    ];
-    oddities
-        .into_iter()
+    let exes = rule.selectors.exe.iter();
+    exes.flat_map(|exe| [exe_oddity(exe), script_oddity(rule, exe)])
+        .chain([host.nodes().and_then(|nodes| cores_oddity(rule, nodes))])
         .flatten()
         .map(|(message, hint)| Warning {
             origin: Some(rule.origin.clone()),
@@ -54,27 +50,27 @@ fn of_rule(rule: &Rule, host: &dyn Host) -> impl Iterator<Item = Warning> {
         })
 }
 
-fn exe_oddity(rule: &Rule) -> Option<(String, String)> {
-    let Rule { exe, file, .. } = rule;
+fn exe_oddity(exe: &Exe) -> Option<(String, String)> {
+    let Exe { text, file } = exe;
     let metadata = match fs::metadata(file) {
         Ok(metadata) => metadata,
         Err(error) => {
             return Some((
-                format!("{exe:?} cannot be found: {error}"),
+                format!("{text:?} cannot be found: {error}"),
                 "correct the path, unless it is installed later".into(),
             ));
         }
     };
     if !metadata.is_file() {
         return Some((
-            format!("{exe:?} is not a file"),
+            format!("{text:?} is not a file"),
             "name the program itself".into(),
         ));
     }
-    (exe != file).then(|| {
+    (text != file).then(|| {
         (
             format!(
-                "{exe:?} leads to {file:?}, and the rule watches that file, by whichever name \
+                "{text:?} leads to {file:?}, and the rule watches that file, by whichever name \
                  it is launched"
             ),
             "write that path if this is meant".into(),
@@ -83,14 +79,14 @@ fn exe_oddity(rule: &Rule) -> Option<(String, String)> {
 }
 
 /// A script forks as its interpreter, so no rule for the script sees it.
-fn script_oddity(rule: &Rule) -> Option<(String, String)> {
+fn script_oddity(rule: &Rule, exe: &Exe) -> Option<(String, String)> {
     let hook = rule.on.iter().find(|hook| **hook != Hook::Exec)?;
-    is_script(&rule.file).then(|| {
+    is_script(&exe.file).then(|| {
         (
             format!(
                 "{:?} is a script, and on = \"{hook}\" never matches: it is its interpreter \
                  that runs",
-                rule.exe
+                exe.text
             ),
             "name the interpreter, or watch \"exec\" only".into(),
         )

@@ -12,6 +12,7 @@ mod gate;
 mod idle;
 mod launch;
 mod machine;
+mod matching;
 mod oracle;
 mod persist;
 mod random;
@@ -84,6 +85,7 @@ fn tests() -> Vec<Test> {
         companion::TESTS,
         daemon::TESTS,
         idle::TESTS,
+        matching::TESTS,
         persist::TESTS,
         random::TESTS,
         strangers::TESTS,

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
 use super::*;
-use crate::policy::{Errno, Hold, Hook, Origin, Rule, Scope, User};
+use crate::policy::{Errno, Exe, Hold, Hook, Origin, Rule, Scope, Selectors, User};
 use crate::topology::{Core, Node};
 
 fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
     Rule {
         name: name.into(),
-        exe: format!("/link/to{exe}"),
-        file: exe.into(),
-        user: uid.map(|uid| User { uid, name: None }),
+        selectors: Selectors {
+            exe: vec![Exe {
+                text: format!("/link/to{exe}"),
+                file: exe.into(),
+            }],
+            user: uid
+                .map(|uid| User { uid, name: None })
+                .into_iter()
+                .collect(),
+        },
         on: vec![Hook::Exec],
         cores: 1,
         scope: Scope::Node,

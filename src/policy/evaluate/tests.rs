@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 use super::*;
-use crate::policy::{Hold, Origin, Scope, User, Word};
+use crate::policy::{Exe, Hold, Origin, Scope, Selectors, User, Word};
 
 fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
     Rule {
         name: name.into(),
-        exe: exe.into(),
-        file: exe.into(),
-        user: uid.map(|uid| User { uid, name: None }),
+        selectors: Selectors {
+            exe: vec![Exe {
+                text: exe.into(),
+                file: exe.into(),
+            }],
+            user: uid
+                .map(|uid| User { uid, name: None })
+                .into_iter()
+                .collect(),
+        },
         on: vec![Hook::Exec],
         cores: 2,
         scope: Scope::Node,
