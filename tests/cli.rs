@@ -92,8 +92,8 @@ fn help_and_version_go_to_stdout() {
 
 #[test]
 fn check_says_ok() {
-    let (_folder, path) = policy(&format!("[gate]\nmode = \"enforce\"\n{RULE}"));
-    let output = coregate(&["check", &path]);
+    let (_folder, path) = policy(&format!("[gate]\nmode = \"enforce\"\n{RULE}user = 0\n"));
+    let output = coregate(&["check", "--strict", &path]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(
         stdout(&output),
@@ -142,9 +142,12 @@ fn check_warns_and_says_ok() {
     let link = folder.path().canonicalize().unwrap().join("link");
     symlink("/proc/version", &link).unwrap();
     let text = format!(
-        "[[rule]]\nname = \"l\"\nexe = {link:?}\n[[rule]]\nname = \"m\"\nexe = \"/missing\"\n"
+        "[[rule]]\nname = \"l\"\nexe = {link:?}\nuser = 0\n\
+         [[rule]]\nname = \"m\"\nexe = \"/missing\"\nuser = 0\n"
     );
     let (_folder, path) = policy(&text);
+    let output = coregate(&["check", "--strict", &path]);
+    assert_eq!(output.status.code(), Some(1));
     let output = coregate(&["check", &path]);
     assert_eq!(output.status.code(), Some(0));
     assert!(stdout(&output).contains(": ok, 2 rules"));
@@ -155,7 +158,7 @@ fn check_warns_and_says_ok() {
         warnings[0].contains("leads to \"/proc/version\""),
         "{warnings:?}"
     );
-    assert!(warnings[1].contains(":4: rule \"m\": \"/missing\" cannot be found"));
+    assert!(warnings[1].contains(":5: rule \"m\": \"/missing\" cannot be found"));
 }
 
 #[test]
@@ -179,6 +182,8 @@ fn check_warns_of_a_script_that_is_to_fork() {
 #[test]
 fn check_answers_in_json() {
     let (_folder, path) = policy("[[rule]]\nname = \"m\"\nexe = \"/missing\"\n");
+    let output = coregate(&["check", "--json", "--strict", &path]);
+    assert_eq!(output.status.code(), Some(1));
     let output = coregate(&["check", "--json", &path]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(stderr(&output), "");

@@ -18,6 +18,10 @@ pub(super) struct Args {
     /// Answer in JSON, on stdout, errors too
     #[arg(long)]
     json: bool,
+
+    /// Fail, with exit code 1, if there is a warning
+    #[arg(long)]
+    strict: bool,
 }
 
 /// One entry of `errors`; line and column are missing if the file itself, not
@@ -43,18 +47,21 @@ struct Answer {
 pub(super) fn run(args: &Args) -> Result {
     let host = ThisHost::new();
     let loaded = load(&args.file, &host);
-    let exit = if loaded.is_ok() {
-        Exit::Ok
-    } else {
-        Exit::Usage
+    let warnings = loaded
+        .as_ref()
+        .map_or_else(|_| Vec::new(), |policy| all_warnings(policy, &host));
+    let exit = match &loaded {
+        Err(_) => Exit::Usage,
+        Ok(_) if args.strict && !warnings.is_empty() => Exit::Failed,
+        Ok(_) => Exit::Ok,
     };
     if args.json {
-        output::json(&answer(&args.file, loaded, &host))?;
+        output::json(&answer(&args.file, loaded, warnings))?;
         return Ok(exit);
     }
     match loaded {
         Ok(policy) => {
-            for warning in all_warnings(&policy, &host) {
+            for warning in warnings {
                 output::stderr(&format!("warning: {warning}"));
             }
             output::stdout(&summary(&args.file, &policy))?;
@@ -84,11 +91,12 @@ fn summary(file: &Path, policy: &Policy) -> String {
     )
 }
 
-fn answer(file: &Path, loaded: std::result::Result<Policy, LoadError>, host: &ThisHost) -> Answer {
-    let (warnings, rules) = match &loaded {
-        Ok(policy) => (all_warnings(policy, host), policy.rules.len()),
-        Err(_) => (Vec::new(), 0),
-    };
+fn answer(
+    file: &Path,
+    loaded: std::result::Result<Policy, LoadError>,
+    warnings: Vec<Warning>,
+) -> Answer {
+    let rules = loaded.as_ref().map_or(0, |policy| policy.rules.len());
     let ok = loaded.is_ok();
     let errors = loaded.err().map_or_else(Vec::new, faults);
     Answer {

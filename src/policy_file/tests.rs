@@ -110,13 +110,13 @@ fn oddities_of_exe() {
     symlink(&program, &link).unwrap();
     let missing = folder.join("missing");
     let mut text = String::new();
-    for (name, exe) in [
+    for (user, (name, exe)) in (0..).zip([
         ("program", &program),
         ("link", &link),
         ("missing", &missing),
         ("folder", &folder),
-    ] {
-        text += &format!("[[rule]]\nname = {name:?}\nexe = {exe:?}\n");
+    ]) {
+        text += &format!("[[rule]]\nname = {name:?}\nexe = {exe:?}\nuser = {user}\n");
     }
     let policy = parse("p.toml", &text, &ANY_HOST).unwrap();
     let warnings: Vec<_> = warnings(&policy, &ANY_HOST)
@@ -127,18 +127,70 @@ fn oddities_of_exe() {
         warnings,
         [
             format!(
-                "p.toml:4: rule \"link\": {link:?} leads to {program:?}, and the rule watches \
+                "p.toml:5: rule \"link\": {link:?} leads to {program:?}, and the rule watches \
                  that file, by whichever name it is launched; write that path if this is meant"
             ),
             format!(
-                "p.toml:7: rule \"missing\": {missing:?} cannot be found: No such file or \
+                "p.toml:9: rule \"missing\": {missing:?} cannot be found: No such file or \
                  directory (os error 2); correct the path, unless it is installed later"
             ),
             format!(
-                "p.toml:10: rule \"folder\": {folder:?} is not a file; name the program itself"
+                "p.toml:13: rule \"folder\": {folder:?} is not a file; name the program itself"
             ),
         ]
     );
+}
+
+#[test]
+fn rules_that_never_match() {
+    let shadows = |rules: &[&str]| {
+        let rule = |(i, keys): (usize, &&str)| format!("[[rule]]\nname = \"r{i}\"\n{keys}\n");
+        let text: String = rules.iter().enumerate().map(rule).collect();
+        let policy = parse("p.toml", &text, &ANY_HOST).unwrap();
+        let warnings = warnings(&policy, &ANY_HOST).into_iter();
+        let shadows = warnings.filter(|warning| warning.message.contains("never matches"));
+        let told = |warning: Warning| {
+            let by = warning.message.split('"').nth(1).unwrap().to_owned();
+            (warning.rule.unwrap(), by)
+        };
+        shadows.map(told).collect::<Vec<_>>()
+    };
+    let (a, b) = ("exe = \"/a\"", "exe = \"/b\"");
+    let first = |rule: &str, by: &str| vec![(rule.to_owned(), by.to_owned())];
+    assert_eq!(shadows(&[a, b]), []);
+    assert_eq!(shadows(&[a, a]), first("r1", "r0"));
+    assert_eq!(shadows(&[a, "exe = \"/a\"\nuser = 7"]), first("r1", "r0"));
+    assert_eq!(shadows(&["exe = \"/a\"\nuser = 7", a]), []);
+    assert_eq!(shadows(&[a, "exe = \"/a\"\non = [\"fork\"]"]), []);
+    assert_eq!(shadows(&[a, "exe = [\"/a\", \"/b\"]"]), []);
+    // Only both together leave nothing.
+    assert_eq!(
+        shadows(&[b, a, "exe = [\"/a\", \"/b\"]"]),
+        first("r2", "r0")
+    );
+    let users = ["exe = \"/a\"\nuser = 7", "exe = \"/a\"\nuser = 8"];
+    assert_eq!(
+        shadows(&[users[0], users[1], "exe = \"/a\"\nuser = [7, 8]"]),
+        first("r2", "r1")
+    );
+    assert_eq!(shadows(&[users[0], "exe = \"/a\"\nuser = [7, 8]"]), []);
+}
+
+#[test]
+fn rules_that_anybody_can_hold_cores_by() {
+    let warned = |keys: &str| {
+        let text = format!("[[rule]]\nname = \"r\"\nexe = \"/a\"\n{keys}\n");
+        let policy = parse("p.toml", &text, &ANY_HOST).unwrap();
+        let warnings = warnings(&policy, &ANY_HOST);
+        warnings
+            .iter()
+            .any(|warning| warning.message.contains("any user"))
+    };
+    assert!(warned(""));
+    assert!(warned("hold = \"settle\""));
+    assert!(!warned("hold = \"none\""));
+    assert!(!warned("user = 7"));
+    assert!(!warned("action = \"exempt\""));
 }
 
 #[test]

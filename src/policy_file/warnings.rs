@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What is allowed in a policy, and most likely not meant.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::Read;
 
 use serde::Serialize;
 
-use crate::policy::{Exe, Hook, Host, HostNode, Origin, Policy, Rule, Scope};
+use crate::policy::{Action, Exe, Hold, Hook, Host, HostNode, Origin, Policy, Rule, Scope};
 
 /// Something that is most likely a mistake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -33,14 +34,25 @@ impl fmt::Display for Warning {
 
 /// The oddities of `policy` on this machine, in file order.
 pub fn warnings(policy: &Policy, host: &dyn Host) -> Vec<Warning> {
+    let mut earlier = Earlier::default();
     let rules = policy.rules.iter();
-    rules.flat_map(|rule| of_rule(rule, host)).collect()
+    rules
+        .flat_map(|rule| {
+            let shadow = earlier.shadow(rule);
+            of_rule(rule, shadow, host)
+        })
+        .collect()
 }
 
-fn of_rule(rule: &Rule, host: &dyn Host) -> impl Iterator<Item = Warning> {
+fn of_rule<'r>(
+    rule: &'r Rule,
+    shadow: Option<(String, String)>,
+    host: &dyn Host,
+) -> impl Iterator<Item = Warning> + use<'r> {
     let exes = rule.selectors.exe.iter();
+    let cores = host.nodes().and_then(|nodes| cores_oddity(rule, nodes));
     exes.flat_map(|exe| [exe_oddity(exe), script_oddity(rule, exe)])
-        .chain([host.nodes().and_then(|nodes| cores_oddity(rule, nodes))])
+        .chain([cores, anybody_oddity(rule), shadow])
         .flatten()
         .map(|(message, hint)| Warning {
             origin: Some(rule.origin.clone()),
@@ -48,6 +60,59 @@ fn of_rule(rule: &Rule, host: &dyn Host) -> impl Iterator<Item = Warning> {
             message,
             hint,
         })
+}
+
+/// What the rules before one match.
+#[derive(Default)]
+struct Earlier<'p>(HashMap<(&'p str, Hook), Matched<'p>>);
+
+/// Who is matched already for one program and kind of launch, and by which rule first.
+#[derive(Default)]
+struct Matched<'p> {
+    anybody: Option<&'p Rule>,
+    users: HashMap<u32, &'p Rule>,
+}
+
+impl<'p> Earlier<'p> {
+    /// The oddity of a rule for which the earlier ones leave nothing; it is one of them then.
+    fn shadow(&mut self, rule: &'p Rule) -> Option<(String, String)> {
+        let mut by = Some(rule);
+        let launches = rule.selectors.exe.iter();
+        for launch in launches.flat_map(|exe| rule.on.iter().map(|on| (exe.file.as_str(), *on))) {
+            let matched = self.0.entry(launch).or_default();
+            let anybody = matched.anybody;
+            if rule.selectors.user.is_empty() {
+                matched.anybody.get_or_insert(rule);
+                by = by.and(anybody);
+            }
+            for user in &rule.selectors.user {
+                let first = *matched.users.entry(user.uid).or_insert(rule);
+                let first = anybody.or((first.name != rule.name).then_some(first));
+                by = by.and(first);
+            }
+        }
+        by.map(|by| {
+            (
+                format!(
+                    "it never matches: the rules before it match all of its launches, \"{}\" of \
+                     {} for one",
+                    by.name, by.origin
+                ),
+                "move it up, or take it out".into(),
+            )
+        })
+    }
+}
+
+/// Whoever can start a program can have the cores held that a rule admits it to.
+fn anybody_oddity(rule: &Rule) -> Option<(String, String)> {
+    let held = rule.action != Action::Exempt && rule.hold != Hold::None;
+    (rule.selectors.user.is_empty() && held).then(|| {
+        (
+            "any user can start it, and so hold cores that others then do not get".into(),
+            "name its users with `user`, or write hold = \"none\"".into(),
+        )
+    })
 }
 
 fn exe_oddity(exe: &Exe) -> Option<(String, String)> {
