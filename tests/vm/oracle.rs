@@ -97,11 +97,11 @@ pub(crate) struct Truth {
 impl Truth {
     /// The fewest and the most of these cores that could be called free.
     pub(crate) fn free(&self, cores: &[Core]) -> std::ops::RangeInclusive<u32> {
-        let count = |moment: &Moment, may_be: bool| {
+        let count = |(i, moment): (usize, &Moment), may_be: bool| {
             let idle = |cpu: usize| {
                 let runs_nothing = moment.running[cpu] == Some(0);
                 if may_be {
-                    runs_nothing || self.soon_idle.contains(&cpu)
+                    runs_nothing || self.soon_idle.contains(&cpu) || self.is_leaving(i, cpu)
                 } else {
                     runs_nothing && !moment.aims.contains(&cpu)
                 }
@@ -109,10 +109,22 @@ impl Truth {
             let free = |core: &&Core| core.cpus.iter().all(|&cpu| idle(cpu as usize));
             cores.iter().filter(free).count()
         };
-        let least = |moment: &Moment| count(moment, false).saturating_sub(moment.on_their_way);
-        let least = self.moments.iter().map(least).min();
-        let most = self.moments.iter().map(|moment| count(moment, true)).max();
+        let moments = || self.moments.iter().enumerate();
+        let least = |(i, moment): (usize, &Moment)| {
+            count((i, moment), false).saturating_sub(moment.on_their_way)
+        };
+        let least = moments().map(least).min();
+        let most = moments().map(|moment| count(moment, true)).max();
         least.unwrap_or(0) as u32..=most.unwrap_or(0) as u32
+    }
+
+    /// Whether the next thing that a CPU did after a moment was to go idle: it can have been idle
+    /// then, as a switch is logged a little after it (__schedule(), kernel/sched/core.c), and
+    /// another CPU's in between.
+    fn is_leaving(&self, moment: usize, cpu: usize) -> bool {
+        let mut running = self.moments[moment..].iter().map(|m| m.running[cpu]);
+        let now = running.next();
+        running.find(|next| Some(*next) != now) == Some(Some(0))
     }
 }
 
