@@ -23,7 +23,7 @@ const SUITES: &[&str] = &[
 ];
 
 /// Where Debian keeps the keys of its archive.
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// How old the package indexes may grow before they are fetched anew.
 const MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -55,6 +55,28 @@ impl Apt {
             Err(why) => return Err(why.context("cannot fetch Debian's package indexes")),
         }
         Ok(apt)
+    }
+
+    /// The Debian mirror that packages come from.
+    ///
+    /// # Errors
+    /// When the machine's apt names none.
+    pub(crate) fn mirror(&self) -> Result<String> {
+        mirror(&codename()?)
+    }
+
+    /// The settings of the machine's apt that say how the network is reached, one a line as in
+    /// apt.conf.
+    ///
+    /// # Errors
+    /// When apt fails.
+    pub(crate) fn network(&self) -> Result<Vec<String>> {
+        let all = command::output(self.tool("apt-config").arg("dump"))?;
+        let ours = |line: &&str| {
+            let line = line.to_ascii_lowercase();
+            line.starts_with("acquire::http") && !line.ends_with("\"\";")
+        };
+        Ok(all.lines().filter(ours).map(str::to_owned).collect())
     }
 
     /// Whether the indexes were fetched before `file` was written, so that

@@ -37,6 +37,9 @@ pub(crate) struct Args {
     /// Put the tables of all sizes into docs/performance.md
     #[arg(long, conflicts_with_all = ["json", "peers"])]
     write: bool,
+    /// Measure only this, on 8 CPUs: `matched`, `scale`, `reload`, `rest`
+    #[arg(long, value_name = "PART", conflicts_with_all = ["sizes", "write", "peers"])]
+    only: Option<String>,
     /// Compare with AppArmor, fapolicyd and auditd instead
     #[arg(long, conflicts_with = "sizes")]
     peers: bool,
@@ -86,10 +89,15 @@ const fn size(topology: &'static str, title: &'static str) -> Machine {
     }
 }
 
+/// At least so many a core does in a nanosecond of what a reload is: parsing, hashing, copying.
+const INSTRUCTIONS_PER_NS: f64 = 2.5;
+
 /// The most that a row may cost.
 enum Budget {
-    /// So many instructions.
-    Instructions(f64),
+    /// So many instructions, or what else the row counts.
+    Most(f64),
+    /// So many milliseconds, at [`INSTRUCTIONS_PER_NS`].
+    Milliseconds(f64),
     /// So many times the row of this name on the small machine.
     Times(f64, &'static str),
 }
@@ -107,21 +115,24 @@ struct Row {
 }
 
 const FORK_BARE: &str = "fork/bare";
+const UNMATCHED: &str = "exec/unmatched";
+const UNMATCHED_MIXED: &str = "exec/unmatched-mixed";
 const ADMITTED: &str = "exec/admitted";
+const ADMITTED_MIXED: &str = "exec/admitted-mixed";
 const BOUND: &str = "exec/admitted-bound";
 const SPREAD: &str = "exec/admitted-spread";
 const NO_CLAIMS: &str = "exec/claims-0";
 const NO_CLAIMS_NODE: &str = "exec/claims-0-node";
 
 /// What a matching launch may cost.
-const LAUNCH: Budget = Budget::Instructions(5_000.0);
+const LAUNCH: Budget = Budget::Most(5_000.0);
 
 /// The table, and all budgets.
 const ROWS: &[&[Row]] = &[
     &[
         row("exec/none", "exec: the failing execve itself, no program"),
         row("exec/bare", "exec: a program that returns 0"),
-        row("exec/unmatched", "exec: no rule matches").within(Budget::Times(2.0, FORK_BARE)),
+        row(UNMATCHED, "exec: no rule matches").within(Budget::Times(2.0, FORK_BARE)),
         row("exec/namesake", "exec: no rule matches, one has the name"),
         row(ADMITTED, SCAN).within(LAUNCH),
         row("exec/admitted-node", "exec: admitted, node mask").within(LAUNCH),
@@ -133,6 +144,31 @@ const ROWS: &[&[Row]] = &[
         )
         .over(ADMITTED)
         .within(Budget::Times(1.1, ADMITTED)),
+        row(
+            "exec/unmatched-10000",
+            "exec: no rule matches, 10,000 rules",
+        )
+        .over(UNMATCHED)
+        .within(Budget::Times(2.0, FORK_BARE)),
+        row(UNMATCHED_MIXED, "exec: no rule matches, rules of all kinds"),
+        row(
+            "exec/unmatched-mixed-10000",
+            "exec: the same, 10,000, not 10",
+        )
+        .over(UNMATCHED_MIXED)
+        .within(Budget::Times(1.1, UNMATCHED_MIXED)),
+        row(ADMITTED_MIXED, "exec: admitted, rules of all kinds"),
+        row(
+            "exec/admitted-mixed-10000",
+            "exec: the same, 10,000, not 10",
+        )
+        .over(ADMITTED_MIXED)
+        .within(Budget::Times(1.1, ADMITTED_MIXED)),
+        row("reload/read", "reload: 10,000 rules, read and checked"),
+        row("reload/all", "reload: compiled, filled in, and holding")
+            .within(Budget::Milliseconds(200.0)),
+        row("rest/runs", "rest: times the daemon runs in a minute").within(Budget::Most(0.0)),
+        row("rest/resident", "rest: KiB resident, 10,000 rules").within(Budget::Most(10_240.0)),
         row(BOUND, CONFINED),
         row(SPREAD, ALL_NODES),
         row("exec/denied", "exec: denied"),
@@ -259,11 +295,19 @@ impl Found {
     fn standing(&self, row: &Row) -> Option<Standing> {
         let is = self.of(row)?.instructions;
         match row.budget.as_ref()? {
-            Budget::Instructions(most) => Some(Standing {
+            Budget::Most(most) => Some(Standing {
                 budget: format!("{most:.0}"),
                 is: format!("{is:.0}"),
                 within: is <= *most,
             }),
+            Budget::Milliseconds(most) => {
+                let is = is / INSTRUCTIONS_PER_NS / 1e6;
+                Some(Standing {
+                    budget: format!("{most:.0} ms"),
+                    is: format!("{is:.0} ms"),
+                    within: is <= *most,
+                })
+            }
             Budget::Times(most, of) => {
                 let times = is / self.cost(&SMALL, of)?.instructions;
                 Some(Standing {
@@ -291,7 +335,8 @@ impl Found {
 /// The row of a budget, in words.
 fn title(name: &str) -> &str {
     match name {
-        ADMITTED => "admitted",
+        ADMITTED | ADMITTED_MIXED => "admitted",
+        UNMATCHED_MIXED => "unmatched",
         BOUND => "bound",
         _ => "bare",
     }
@@ -311,7 +356,7 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     drop(cache);
     let mut found = Found::default();
     if let Some(root) = root {
-        let mut image = image(&busybox, &peers::MACHINE)?;
+        let mut image = image(&busybox, peers::MACHINE.word)?;
         peers::add(&root, &mut image)?;
         let mut guest = guest(&qemu, &kernel, &peers::MACHINE)?;
         guest.append.push(peers::LSMS.to_owned());
@@ -323,9 +368,11 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     } else {
         &[]
     };
-    for machine in [&SMALL, &BIG].into_iter().chain(sizes) {
+    let machines = [&SMALL, &BIG].into_iter().chain(sizes);
+    for machine in machines.take(args.only.as_ref().map_or(usize::MAX, |_| 1)) {
         let guest = guest(&qemu, &kernel, machine)?;
-        measure(machine, &guest, &image(&busybox, machine)?, &mut found)?;
+        let word = args.only.as_deref().unwrap_or(machine.word);
+        measure(machine, &guest, &image(&busybox, word)?, &mut found)?;
     }
     let standings = || rows().filter_map(|row| found.standing(row));
     let (all, missed) = (
@@ -374,8 +421,8 @@ fn with_table(docs: &str, table: &str) -> Option<String> {
     ))
 }
 
-fn image(busybox: &Path, machine: &Machine) -> Result<Image> {
-    let script = format!("exec /bin/coregate-vm bench {}", machine.word);
+fn image(busybox: &Path, word: &str) -> Result<Image> {
+    let script = format!("exec /bin/coregate-vm bench {word}");
     let mut image = Image::new(busybox, &script);
     for program in build::PROGRAMS {
         image.program(&format!("bin/{program}"), &build::program(program))?;

@@ -8,6 +8,7 @@ mod bench;
 mod build;
 mod cache;
 mod command;
+mod debian;
 mod demo;
 mod guest;
 mod kernels;

@@ -14,7 +14,7 @@ use clap::Args;
 use crate::build;
 use crate::cache::Cache;
 use crate::guest::{Guest, Image, Limits, Topology};
-use crate::{kernels, setup, userland};
+use crate::{debian, kernels, setup, userland};
 
 /// Arguments of `cargo xtask guest`.
 #[derive(Args)]
@@ -22,7 +22,7 @@ pub(crate) struct Shell {
     /// Kernel series such as 6.18, or `newest`
     #[arg(long, value_name = "SERIES", default_value = kernels::NEWEST)]
     kernel: String,
-    /// numa, one-node, smt-off, smt4, smt8, big, or SOCKETSxCORESxTHREADSxNODES
+    /// numa, one-node, smt-off, smt4, smt8, big, systemd, or SOCKETSxCORESxTHREADSxNODES
     #[arg(long, default_value = "numa")]
     topology: Topology,
     /// Memory of the guest in MiB
@@ -105,7 +105,14 @@ pub(crate) fn run(args: &Shell) -> Result<i32> {
 }
 
 fn image(cache: &Cache, args: &Shell) -> Result<Image> {
-    let mut image = Image::new(&userland::busybox(cache)?, &args.command.join(" "));
+    let (busybox, script) = (userland::busybox(cache)?, args.command.join(" "));
+    let mut image = if args.topology.has_systemd() {
+        let mut image = Image::systemd(&busybox, &debian::disk(cache)?, &script);
+        image.folder("packaging", &build::repository().join("packaging"))?;
+        image
+    } else {
+        Image::new(&busybox, &script)
+    };
     if args.demo_root {
         userland::add_redis(cache, &mut image)?;
     }

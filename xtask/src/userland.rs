@@ -39,6 +39,19 @@ const REDIS: Set = Set {
     closure: true,
 };
 
+/// Its programs need no more than libc.
+const PROMETHEUS: Set = Set {
+    name: "prometheus",
+    packages: &["prometheus"],
+    closure: false,
+};
+
+const RSYSLOG: Set = Set {
+    name: "rsyslog",
+    packages: &["rsyslog"],
+    closure: true,
+};
+
 const PEERS: Set = Set {
     name: "peers",
     packages: &["apparmor", "auditd", "fapolicyd"],
@@ -71,6 +84,37 @@ pub(crate) fn add_redis(cache: &Cache, image: &mut Image) -> Result<()> {
     let root = Root(unpacked(cache, &REDIS)?);
     for program in ["usr/bin/redis-server", "usr/bin/redis-cli"] {
         image.program_of(&root, program)?;
+    }
+    Ok(())
+}
+
+/// Debian's prometheus, and with it promtool, which run on this machine.
+///
+/// # Errors
+/// When they cannot be fetched.
+pub(crate) fn prometheus(cache: &Cache) -> Result<Root> {
+    unpacked(cache, &PROMETHEUS).map(Root)
+}
+
+/// The log daemon that Debian had by default, as far as it is needed to listen at /dev/log.
+///
+/// # Errors
+/// When it cannot be fetched.
+pub(crate) fn rsyslog(cache: &Cache) -> Result<Root> {
+    unpacked(cache, &RSYSLOG).map(Root)
+}
+
+/// Puts rsyslogd of `root` into `image`.
+///
+/// # Errors
+/// When its libraries cannot be found.
+pub(crate) fn add_rsyslog(root: &Root, image: &mut Image) -> Result<()> {
+    for program in [
+        "usr/sbin/rsyslogd",
+        "usr/lib/x86_64-linux-gnu/rsyslog/imuxsock.so",
+        "usr/lib/x86_64-linux-gnu/rsyslog/lmnet.so",
+    ] {
+        image.program_of(root, program)?;
     }
     Ok(())
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The root file system of a guest: an initramfs with busybox, the programs
-//! given and the libraries they load.
+//! given and the libraries they load. Where systemd is to run it holds what goes
+//! into the root of a disk before that is started from there.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -15,6 +17,16 @@ use crate::command;
 use crate::userland::Root;
 
 const INIT: &str = include_str!("init.sh");
+const RUN: &str = include_str!("run.sh");
+const INIT_SYSTEMD: &str = include_str!("init-systemd.sh");
+const UNIT: &str = include_str!("guest.service");
+
+/// The folder whose content goes into the root of the disk.
+const PAYLOAD: &str = "payload/";
+
+/// Units that a guest does without: the console is the kernel's, and there is no device that waits
+/// for udev's rules.
+const MASKED: &[&str] = &["serial-getty@ttyS0.service", "systemd-udev-trigger.service"];
 
 const PASSWD: &str = "\
 root:x:0:0:root:/root:/bin/sh
@@ -29,6 +41,7 @@ root:x:0:
 adm:x:4:
 redis:x:110:
 fapolicyd:x:111:
+coregate:x:112:
 user:x:1000:
 nogroup:x:65534:
 ";
@@ -37,6 +50,8 @@ nogroup:x:65534:
 /// stays, so that a library set that was put in first is not mixed with another.
 pub(crate) struct Image {
     entries: BTreeMap<String, Entry>,
+    /// The root that is started from, if it is not this.
+    disk: Option<PathBuf>,
 }
 
 enum Entry {
@@ -49,19 +64,64 @@ enum Entry {
 impl Image {
     /// A root with `busybox` that runs the shell script `script`.
     pub(crate) fn new(busybox: &Path, script: &str) -> Self {
+        let mut image = Self::bare(busybox, INIT);
+        for (path, mode) in [
+            ("tmp", 0o1777),
+            ("run", 0o755),
+            ("home/user", 0o755),
+            ("var/log", 0o755),
+            ("var/lib/redis", 0o777),
+        ] {
+            image.add(path, Entry::Dir(mode));
+        }
+        for (path, target) in [("var/run", "/run"), ("etc/mtab", "/proc/mounts")] {
+            image.link(path, target);
+        }
+        image.text("command", script, 0o755);
+        image.text("run-command", RUN, 0o755);
+        image.text("etc/passwd", PASSWD, 0o644);
+        image.text("etc/group", GROUP, 0o644);
+        image.text("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n", 0o644);
+        image
+    }
+
+    /// The root on `disk` with Debian's systemd, which runs the shell script `script`. What is put
+    /// into the image is there before systemd starts.
+    pub(crate) fn systemd(busybox: &Path, disk: &Path, script: &str) -> Self {
+        let mut image = Self::bare(busybox, INIT_SYSTEMD);
+        image.disk = Some(disk.to_owned());
+        image.text("command", script, 0o755);
+        image.text("run-command", RUN, 0o755);
+        image.text("etc/hostname", "guest\n", 0o644);
+        // Without one systemd would take each boot for the first.
+        image.text(
+            "etc/machine-id",
+            "c04e9a7ec04e9a7ec04e9a7ec04e9a7e\n",
+            0o444,
+        );
+        let units = "etc/systemd/system";
+        image.text(&format!("{units}/guest.service"), UNIT, 0o644);
+        image.link(
+            &format!("{units}/multi-user.target.wants/guest.service"),
+            "../guest.service",
+        );
+        for unit in MASKED {
+            image.link(&format!("{units}/{unit}"), "/dev/null");
+        }
+        image
+    }
+
+    /// What runs `init`.
+    fn bare(busybox: &Path, init: &str) -> Self {
         let mut image = Self {
             entries: BTreeMap::new(),
+            disk: None,
         };
         for (path, mode) in [
             ("proc", 0o555),
             ("sys", 0o555),
             ("dev", 0o755),
-            ("tmp", 0o1777),
-            ("run", 0o755),
             ("root", 0o700),
-            ("home/user", 0o755),
-            ("var/log", 0o755),
-            ("var/lib/redis", 0o777),
             ("usr/bin", 0o755),
             ("usr/sbin", 0o755),
             ("usr/lib", 0o755),
@@ -74,20 +134,44 @@ impl Image {
             ("sbin", "usr/sbin"),
             ("lib", "usr/lib"),
             ("lib64", "usr/lib64"),
-            ("var/run", "/run"),
-            ("etc/mtab", "/proc/mounts"),
         ] {
-            image
-                .entries
-                .insert(path.to_owned(), Entry::Link(target.to_owned()));
+            // Not by what puts a path below /usr.
+            let link = Entry::Link(target.to_owned());
+            image.entries.insert(path.to_owned(), link);
         }
-        image.text("init", INIT, 0o755);
-        image.text("command", script, 0o755);
-        image.text("etc/passwd", PASSWD, 0o644);
-        image.text("etc/group", GROUP, 0o644);
-        image.text("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n", 0o644);
+        image.text("init", init, 0o755);
         image.file("bin/busybox", busybox, 0o755);
         image
+    }
+
+    /// The disk that the guest starts from in the end, if it does not stay in the image.
+    pub(crate) fn disk(&self) -> Option<&Path> {
+        self.disk.as_deref()
+    }
+
+    /// Puts a link to `target` at `path`.
+    fn link(&mut self, path: &str, target: &str) {
+        self.add(path, Entry::Link(target.to_owned()));
+    }
+
+    /// Puts all files below the folder `source` of this machine below `path`.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub(crate) fn folder(&mut self, path: &str, source: &Path) -> Result<()> {
+        for entry in fs::read_dir(source)
+            .with_context(|| format!("cannot read the folder {}", source.display()))?
+        {
+            let entry = entry?;
+            let place = format!("{path}/{}", entry.file_name().to_string_lossy());
+            if entry.file_type()?.is_dir() {
+                self.folder(&place, &entry.path())?;
+            } else {
+                let mode = entry.metadata()?.permissions().mode() & 0o7777;
+                self.file(&place, &entry.path(), mode);
+            }
+        }
+        Ok(())
     }
 
     /// Puts `text` at `path`.
@@ -100,13 +184,15 @@ impl Image {
         self.add(path, Entry::Copy(source.to_owned(), mode));
     }
 
-    /// Puts the program `source` of this machine at `path`, with its libraries.
+    /// Puts the program `source` of this machine at `path`, with its libraries; a disk has its own.
     ///
     /// # Errors
     /// When its libraries cannot be found.
     pub(crate) fn program(&mut self, path: &str, source: &Path) -> Result<()> {
         self.file(path, source, 0o755);
-        self.libraries(&ldd(source)?);
+        if self.disk.is_none() {
+            self.libraries(&ldd(source)?);
+        }
         Ok(())
     }
 
@@ -156,6 +242,10 @@ impl Image {
 
     fn add(&mut self, path: &str, entry: Entry) {
         let path = in_usr(path.trim_start_matches('/'));
+        let path = match self.disk {
+            Some(_) => format!("{PAYLOAD}{path}"),
+            None => path,
+        };
         let mut parent = Path::new(&path).parent();
         while let Some(dir) = parent.filter(|dir| *dir != Path::new("")) {
             let dir_name = dir.display().to_string();

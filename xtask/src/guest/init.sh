@@ -1,7 +1,6 @@
 #!/bin/busybox sh
 # SPDX-License-Identifier: GPL-2.0-only
-# PID 1 of a guest: sets the machine up, runs /command with its output on the
-# second serial port, tells the exit status in a last line, and powers off.
+# PID 1 of a guest: sets the machine up and lets the command run.
 # A test of what PID 1 may do sends it SIGUSR1: it then executes
 # /run/init-again, which comes back here with --again, to wait on.
 
@@ -37,26 +36,9 @@ set_up() {
 	ulimit -c 0
 }
 
-run() {
-	# Output goes through a pipe, so that a command does not find itself on a
-	# terminal, and one left behind does not hold up the last line.
-	port=/dev/ttyS1
-	stty -F "$port" raw -echo
-	mkfifo -m 666 /run/output
-	cat /run/output >"$port" &
-	exec 3>/run/output
-	setsid sh /command </dev/null >&3 2>&3 3>&-
-	echo "@@guest-exit $?" >&3
-	exec 3>&-
-	sleep 0.1
-	# Setting a port waits until all is sent.
-	stty -F "$port" raw
-	poweroff -f
-}
-
 if [ "$1" != --again ]; then
 	set_up
-	run &
+	/run-command &
 fi
 trap 'exec /run/init-again' USR1
 while :; do

@@ -71,7 +71,7 @@ impl Guest {
         // An old console must not be taken for this guest's.
         let _ = fs::remove_file(self.console());
         image.write(&self.initrd())?;
-        let ended = self.start().and_then(|mut qemu| {
+        let ended = self.start(image).and_then(|mut qemu| {
             let ended = self.follow(&mut qemu, on_line);
             qemu.stop();
             // A line that was not complete may name what hung.
@@ -97,7 +97,7 @@ impl Guest {
         self.dir.join("initrd")
     }
 
-    fn start(&self) -> Result<Qemu> {
+    fn start(&self, image: &Image) -> Result<Qemu> {
         // The kernel kills QEMU when the thread that started it goes, however
         // that happens.
         let mut command = Command::new("setpriv");
@@ -105,6 +105,7 @@ impl Guest {
             .args(["--pdeathsig", "KILL"])
             .args(self.qemu.command_line("usr/bin/qemu-system-x86_64")?)
             .args(self.qemu_args())
+            .args(image.disk().map(disk_args).into_iter().flatten())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(self.dir.join("qemu.log"))?);
@@ -229,6 +230,17 @@ impl Guest {
             tail.join("\n")
         )
     }
+}
+
+/// What is written to the disk goes with the guest.
+fn disk_args(disk: &Path) -> [String; 4] {
+    let file = disk.display().to_string().replace(',', ",,");
+    [
+        "-drive".to_owned(),
+        format!("file={file},if=none,id=disk,format=raw,snapshot=on"),
+        "-device".to_owned(),
+        "nvme,serial=disk,drive=disk".to_owned(),
+    ]
 }
 
 /// A running QEMU; it ends when this is dropped.

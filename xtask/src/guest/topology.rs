@@ -16,6 +16,9 @@ pub(crate) struct Topology {
     nodes: u32,
 }
 
+/// The guest with Debian's systemd; its processors are those of `numa`.
+const SYSTEMD: &str = "systemd";
+
 /// Name, sockets, cores of a socket, threads of a core, nodes.
 const NAMED: &[(&str, [u32; 4])] = &[
     ("numa", [2, 2, 2, 2]),
@@ -24,12 +27,18 @@ const NAMED: &[(&str, [u32; 4])] = &[
     ("smt4", [2, 2, 4, 2]),
     ("smt8", [1, 2, 8, 1]),
     ("big", [4, 8, 2, 4]),
+    (SYSTEMD, [2, 2, 2, 2]),
 ];
 
 impl Topology {
     /// Such as `numa`.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether the guest boots Debian's systemd, not busybox.
+    pub(crate) fn has_systemd(&self) -> bool {
+        self.name == SYSTEMD
     }
 
     /// QEMU's arguments for this topology, with `memory` MiB in all.

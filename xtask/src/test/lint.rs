@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::report::Report;
 use crate::cache::Cache;
-use crate::{build, command, setup};
+use crate::{build, command, setup, userland};
 
 /// What the first line of each source file holds, or the second after `#!`.
 const LICENCE: &str = "SPDX-License-Identifier: GPL-2.0-only";
@@ -26,6 +26,7 @@ pub(super) fn run(report: &Report) {
         ("clang-format", clang_format),
         ("spdx", spdx),
         ("deny", deny),
+        ("promtool", promtool),
     ];
     for (name, check) in checks {
         let start = Instant::now();
@@ -84,6 +85,21 @@ fn deny() -> Result<()> {
         .args(["--offline", "check", "licenses", "sources", "bans"])
         .current_dir(build::repository());
     command::output(&mut command).map(drop)
+}
+
+/// The alert rules, by Debian's own promtool: that they are valid, and what they do.
+fn promtool() -> Result<()> {
+    let root = userland::prometheus(&Cache::open()?)?;
+    let rules = build::repository().join("packaging/prometheus");
+    for (what, file) in [
+        ("check", "coregate.rules.yml"),
+        ("test", "coregate.rules.test.yml"),
+    ] {
+        let mut command = Command::new(root.path("usr/bin/promtool"));
+        command.args([what, "rules", file]).current_dir(&rules);
+        command::output(&mut command)?;
+    }
+    Ok(())
 }
 
 fn names_licence(text: &[u8], script: bool) -> bool {

@@ -15,7 +15,7 @@ use anyhow::Result;
 use clap::Args as Arguments;
 
 use crate::guest::Topology;
-use crate::{build, kernels, setup};
+use crate::{build, debian, kernels, setup};
 use report::Report;
 
 /// The topologies that a test run covers on the oldest and the newest kernel. On those between,
@@ -23,6 +23,8 @@ use report::Report;
 const TOPOLOGIES: &[&str] = &["numa", "one-node", "smt-off", "smt4", "smt8"];
 /// The one that it covers on each kernel.
 const TOPOLOGY: &str = "numa";
+/// The one that it covers on the newest kernel and on the one that comes with that system.
+const SYSTEMD: &str = "systemd";
 
 /// Arguments of `cargo xtask test`.
 #[derive(Arguments)]
@@ -31,7 +33,7 @@ pub(crate) struct Args {
     #[arg(long = "kernel", value_name = "SERIES")]
     kernels: Vec<String>,
     /// Topology of the guests; may be repeated [default: numa, one-node, smt-off, smt4, smt8 on
-    /// the oldest and the newest kernel, numa on those between]
+    /// the oldest and the newest kernel, numa on those between; systemd on 6.12 and the newest]
     #[arg(long = "topology", value_name = "TOPOLOGY")]
     topologies: Vec<Topology>,
     /// Seconds, or rounds, of the tests that can run longer than they do by default
@@ -71,9 +73,11 @@ impl Args {
             return self.topologies.clone();
         }
         let between = self.is_between(series);
+        let systemd = [debian::SERIES, kernels::NEWEST].contains(&series);
         TOPOLOGIES
             .iter()
             .filter(|&&name| !between || name == TOPOLOGY)
+            .chain(systemd.then_some(&SYSTEMD))
             .filter_map(|name| name.parse().ok())
             .collect()
     }

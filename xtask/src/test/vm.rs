@@ -21,7 +21,7 @@ use crate::cache::Cache;
 use crate::guest::{Guest, Image, Limits, Topology};
 use crate::kernels::Kernel;
 use crate::userland::Root;
-use crate::{build, command, kernels, userland};
+use crate::{build, command, debian, kernels, userland};
 
 /// The tests of one guest.
 pub(super) struct Batch {
@@ -85,7 +85,7 @@ pub(super) fn list(batches: &[Batch]) {
 /// # Errors
 /// When nothing can be booted at all.
 pub(super) fn run(report: &Report, args: &Args, mut batches: Vec<Batch>) -> Result<()> {
-    let tools = Tools::new(&Cache::open()?)?;
+    let tools = Tools::new(&Cache::open()?, &batches)?;
     // The longest first, so that none of them runs on alone at the end.
     batches.sort_by_key(|batch| Reverse(batch.names.len()));
     let queue = Mutex::new(VecDeque::from(batches));
@@ -112,20 +112,46 @@ pub(super) fn run(report: &Report, args: &Args, mut batches: Vec<Batch>) -> Resu
 struct Tools {
     qemu: Root,
     busybox: PathBuf,
+    /// Where one of them has systemd.
+    disk: Option<PathBuf>,
+    prometheus: Root,
+    rsyslog: Root,
 }
 
 impl Tools {
-    fn new(cache: &Cache) -> Result<Self> {
+    fn new(cache: &Cache, batches: &[Batch]) -> Result<Self> {
+        let systemd = batches.iter().any(|batch| batch.topology.has_systemd());
         Ok(Self {
             qemu: userland::qemu(cache)?,
             busybox: userland::busybox(cache)?,
+            disk: systemd.then(|| debian::disk(cache)).transpose()?,
+            prometheus: userland::prometheus(cache)?,
+            rsyslog: userland::rsyslog(cache)?,
         })
     }
 }
 
-fn image(busybox: &Path, batch: &Batch) -> Result<Image> {
+fn image(tools: &Tools, batch: &Batch) -> Result<Image> {
     let script = format!("exec /bin/coregate-vm {}", quoted(&batch.words));
-    let mut image = Image::new(busybox, &script);
+    let mut image = match &tools.disk {
+        Some(disk) if batch.topology.has_systemd() => {
+            let mut image = Image::systemd(&tools.busybox, disk, &script);
+            image.folder("packaging", &build::repository().join("packaging"))?;
+            image
+        }
+        _ => {
+            let mut image = Image::new(&tools.busybox, &script);
+            userland::add_rsyslog(&tools.rsyslog, &mut image)?;
+            image
+        }
+    };
+    // They are larger than all the rest.
+    if batch.names.iter().any(|name| name.contains("prometheus")) {
+        for program in ["prometheus", "promtool"] {
+            let source = tools.prometheus.path("usr/bin").join(program);
+            image.program(&format!("bin/{program}"), &source)?;
+        }
+    }
     for program in build::PROGRAMS {
         image.program(&format!("bin/{program}"), &build::program(program))?;
     }
@@ -135,7 +161,7 @@ fn image(busybox: &Path, batch: &Batch) -> Result<Image> {
 /// Boots one guest, reports its tests as they end, and then those that failed
 /// or never reported.
 fn boot(report: &Report, args: &Args, tools: &Tools, batch: &Batch) -> Result<()> {
-    let image = image(&tools.busybox, batch)?;
+    let image = image(tools, batch)?;
     let guest = Guest {
         qemu: tools.qemu.clone(),
         kernel: batch.kernel.clone(),
@@ -235,7 +261,7 @@ impl<'a> Watch<'a> {
 fn limits(args: &Args) -> Limits {
     let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
     let (total, silent) = match args.soak {
-        None => (minutes(20), minutes(5)),
+        None => (minutes(45), minutes(5)),
         Some(_) => (minutes(12 * 60), minutes(4 * 60)),
     };
     Limits { total, silent }
