@@ -18,17 +18,66 @@ enum limits {
 	NAME_FILTER_BITS = 131072,
 	/* The number that no rule has. */
 	NO_RULE = 0xffffffff,
+	/*
+	 * How large the tables of a policy are: each is there twice, so that the daemon can write one
+	 * half while the other one holds.
+	 */
+	RULES_MAX = 16384,
+	/* Slots for strings and for keys; powers of two, and twice what they are to hold. */
+	STRING_SLOTS = 65536,
+	KEY_SLOTS = 131072,
+	/* Words of 8 bytes of all strings. */
+	POOL_WORDS = 262144,
+	SUFFIXES_MAX = 16384,
+	CANDIDATES_MAX = 65536,
+	LITERALS_MAX = 65536,
+	/* How far a string or a key can be from its own slot. */
+	PROBES = 16,
+	/* How many suffixes one prefix can have, candidates one key, literals one candidate. */
+	SUFFIXES_EACH = 32,
+	CANDIDATES_EACH = 64,
+	LITERALS_EACH = 64,
+	/* Levels of the cgroup hierarchy that are looked at, from its root down. */
+	LEVELS_READ = 32,
+	/*
+	 * What is kept of a launch: all that a policy can have for it. A path or name is one string,
+	 * and meets as many patterns as can begin alike; a level below the root is also a cgroup.
+	 */
+	EXES_MET = SUFFIXES_EACH + 1,
+	PLACES_MET = (LEVELS_READ - 1) * (SUFFIXES_EACH + 2),
+	ARGS_READ = 8,
+	PARENTS_MET = SUFFIXES_EACH + 1,
+	/* How much higher the bit of a hook is for a launch in a container. */
+	CONTAINED = 8,
+	/* Bytes of an argument, its NUL included. */
+	ARG_MAX = 128,
+	/* Supplementary groups that an event has room for. */
+	GROUPS_KEPT = 16,
 	/* Node numbers are below it; a power of two. */
 	NODES_MAX = 64,
 	/* Nodes on which one claim can lie. */
 	PARTS_MAX = 8,
 	/* CPU numbers of a machine on which domains are kept. */
 	CPUS_MAX = 1024,
+	/* Bytes of the ring buffer of events: some 1,100, or 450 with details, until the daemon reads them. */
+	RING_BYTES = 1048576,
+	/* Kinds of differences between the policy that holds and the one that is rehearsed. */
+	CHANGES_MAX = 4096,
+};
+
+/* What the tables of a policy are read by. */
+enum active {
+	/* The half that holds. */
+	ACTIVE_HALF = 1,
+	/* The other half is rehearsed: launches are judged by it too, and nothing comes of it. */
+	ACTIVE_REHEARSING = 2,
 };
 
 enum mode {
 	MODE_OBSERVE = 0,
 	MODE_ENFORCE = 1,
+	/* No launch is judged. */
+	MODE_OFF = 2,
 };
 
 enum action {
@@ -48,6 +97,15 @@ enum effect {
 	EFFECT_ADMITTED = 0,
 	EFFECT_DENIED = 1,
 	EFFECT_LOGGED = 2,
+};
+
+/* What a policy comes to for a launch. */
+enum outcome {
+	OUTCOME_UNMATCHED = 0,
+	OUTCOME_EXEMPT = 1,
+	OUTCOME_ADMITTED = 2,
+	OUTCOME_DENIED = 3,
+	OUTCOME_LOGGED = 4,
 };
 
 /* Where idleness was read. */
@@ -82,33 +140,133 @@ enum scope {
 	SCOPE_SPREAD = 2,
 };
 
-/* What holds for all rules; may change while the gate stands. */
+/* What a string of a policy is compared with, and how. */
+enum string_kind {
+	STRING_NONE = 0,
+	/* The whole path of a program; what it begins with, down to a slash; and where a `*` follows. */
+	STRING_EXE = 1,
+	STRING_EXE_FOLDER = 2,
+	STRING_EXE_GLOB = 3,
+	/* Likewise of the launching program. */
+	STRING_PARENT = 4,
+	STRING_PARENT_FOLDER = 5,
+	STRING_PARENT_GLOB = 6,
+	/* The name of a cgroup; there are no folders of them. */
+	STRING_NAME = 7,
+	STRING_NAME_FOLDER = 8,
+	STRING_NAME_GLOB = 9,
+	STRING_ARG = 10,
+	STRING_COMM = 11,
+	/* A power of two. */
+	STRING_KINDS = 16,
+};
+
+/*
+ * Which keys there are for a program, or for all: the bit n of a set is set if there are some of
+ * the shape n, a sum of the first three. The others say what else must be read of a launch.
+ */
+enum shape {
+	SHAPE_PLACE = 1,
+	SHAPE_USER = 2,
+	SHAPE_ARG = 4,
+	/* All shapes with a place, or with a user. */
+	SHAPES_OF_PLACES = 0xaa,
+	SHAPES_OF_USERS = 0xcc,
+	NEED_PLACES = 1 << 8,
+	NEED_ARGS = 1 << 9,
+	NEED_PARENT = 1 << 10,
+	NEED_COMM = 1 << 11,
+};
+
+/* What holds for all rules of one generation. */
 struct settings {
 	enum mode mode;
 	/* What an unknown verdict of a denying rule comes to: ACTION_LOG lets it pass. */
 	enum action on_unknown;
 	__u32 generation;
-	__u32 pad;
-	/* Where the hash of a path begins: no two paths of the policy have the same. */
+	/* A bit for each hook that a rule watches. */
+	__u32 watched;
+	/* A bit for each hook where the filter over names cannot say that no rule matches. */
+	__u32 unfiltered;
+	/* The shapes of keys for any program. */
+	__u32 shapes;
+	/* A bit for each kind of strings that are there. */
+	__u32 kinds;
+	__u32 string_mask;
+	__u32 key_mask;
+	/* The mode once nobody has looked after the gate for so many nanoseconds; 0: always. */
+	enum mode lease_mode;
+	__u64 lease_ns;
+	/* How far apart the events of a rule are in the long run; 0: no matter. */
+	__u64 event_interval_ns;
+	/* Where hashes begin. */
 	__u64 seed;
 };
 
-/* A program that rules name. */
-struct exe {
-	/* Its absolute path, NUL padded. */
-	__u8 path[EXE_MAX];
-	/* The first rule for any user, by hook; or NO_RULE. */
-	__u32 any[HOOKS];
-	/* Its number, and whether there are rules for single users. */
-	__u32 number;
-	__u32 users;
+/* A string of the policy, in the slot of its hash or soon after it. */
+struct string {
+	__u64 hash;
+	/* Its first word in the pool. */
+	__u32 words;
+	__u16 length;
+	/* Its number, from 1; of a glob, how many suffixes there are for this prefix. */
+	__u16 atom;
+	/* Of a glob, the first suffix; else its shapes; of names, whether it is a unit. */
+	__u32 more;
+	enum string_kind kind;
+};
+
+/* What has to stand behind the `*` of a glob. */
+struct suffix {
+	__u32 words;
+	__u16 length;
+	__u16 atom;
+	__u32 shapes;
 	__u32 pad;
 };
 
-struct launch_key {
+/*
+ * For whom there are rules: numbers of strings, and a user's plus 1; 0 is for any. If exe is EDGE,
+ * it is one step down the hierarchy of cgroups instead: from `place`, by the name `arg`, to
+ * `first`; what that place is called in other keys is `count` minus 1.
+ */
+struct key {
 	__u32 exe;
-	enum hook hook;
-	__u32 uid;
+	__u32 place;
+	__u32 user;
+	__u32 arg;
+	/* The first of its candidates, and how many there are; they are in the order of the rules. */
+	__u32 first;
+	__u32 count;
+};
+
+enum key_exe {
+	EDGE = 0xffffffff,
+};
+
+/* A rule that a launch with such a key may be for. */
+struct candidate {
+	__u32 rule;
+	/* A bit for each hook; those of containers are CONTAINED higher. */
+	__u32 hooks;
+	/* What must hold beside the key. */
+	__u32 first_literal;
+	__u32 literals;
+};
+
+enum literal_kind {
+	LITERAL_PLACE = 0,
+	LITERAL_ARG = 1,
+	LITERAL_PARENT = 2,
+	LITERAL_COMM = 3,
+	LITERAL_GROUP = 4,
+	/* With it a clause ends: one of its literals must hold. */
+	LITERAL_LAST = 256,
+};
+
+struct literal {
+	__u32 kind;
+	__u32 value;
 };
 
 struct rule {
@@ -127,12 +285,38 @@ struct rule {
 	__u64 key;
 };
 
+/* How events are spaced. */
+struct pace {
+	/* When the next one would come if all were as far apart as can be; of CLOCK_BOOTTIME. */
+	__u64 next;
+	/* How many were held back, and no later event has said so. */
+	__u64 untold;
+};
+
+enum paced {
+	PACED_ADMITTED = 0,
+	/* Those of launches that are denied, or would be, have a pace of their own: no storm hides them. */
+	PACED_OTHERS = 1,
+	PACES = 2,
+};
+
 struct counters {
 	__u64 launches;
 	__u64 admitted;
 	__u64 denied;
 	__u64 would_deny;
 	__u64 unknown;
+	/* Events that were held back. */
+	__u64 suppressed;
+	struct pace pace[PACES];
+};
+
+/* What the policy that holds comes to, and what the one that is rehearsed would. */
+struct change {
+	__u32 rule;
+	enum outcome outcome;
+	__u32 new_rule;
+	enum outcome new_outcome;
 };
 
 /* How a claim begins. */
@@ -173,6 +357,10 @@ struct core {
 struct failures {
 	__u64 events_lost;
 	__u64 paths_unread;
+	/* Arguments that were not in memory. */
+	__u64 args_unread;
+	/* Launches from cgroups deeper than what is looked at, or whose names could not be read. */
+	__u64 cgroups_unread;
 	__u64 rules_unread;
 	/* Verdicts unknown because all claims were in use, or others kept coming in between. */
 	__u64 claims_full;
@@ -181,12 +369,53 @@ struct failures {
 	__u64 holders_lost;
 	/* Claims whose time has no end but the program's. */
 	__u64 timers_lost;
+	/* Differences that a rehearsal found and did not keep. */
+	__u64 changes_lost;
+	/* Launches that met the gate after its lease had ended. */
+	__u64 unattended;
+};
+
+/*
+ * What root has said of the mode, over the head of the policy.
+ */
+struct order {
+	/* See enum order_word; it is written last, and at once. */
+	__u64 word;
+	/* When it was said, in seconds since 1970. */
+	__u64 since;
+	/* By whom, and why; NUL terminated. */
+	__u8 by[64];
+	__u8 reason[256];
+};
+
+/* From the lowest bit on. */
+enum order_word {
+	/* What the mode is, plus 1; 0: as the policy says. */
+	ORDER_MODE = 0xf,
+	/* What it is after the end, likewise. */
+	ORDER_AFTER_SHIFT = 4,
+	/* The end, in milliseconds of CLOCK_BOOTTIME; 0: there is none. */
+	ORDER_END_SHIFT = 8,
+};
+
+/* What is not the daemon's: the one after it goes on with it. */
+struct kept {
+	__u64 next_event;
+	/* Of the last policy that held. */
+	__u32 generation;
+	__u32 pad;
+	struct failures failures;
+	struct order order;
 };
 
 struct event {
 	/* Nanoseconds of CLOCK_BOOTTIME. */
 	__u64 time;
 	__u64 id;
+	/* The key of the rule. */
+	__u64 rule_key;
+	/* How many events of its pace were held back since the one before. */
+	__u64 suppressed;
 	enum verdict verdict;
 	enum effect effect;
 	__u32 rule;
@@ -203,8 +432,32 @@ struct event {
 	__u32 err;
 	enum mode mode;
 	__u32 generation;
+	/* Whether it passes for a container's. */
+	__u32 container;
+	/* How many supplementary groups there are; they are kept if there is room for all. */
+	__u32 groups;
+	__u32 group[GROUPS_KEPT];
 	__u8 comm[16];
+	/* Both NUL terminated; of a cgroup, its path in the unified hierarchy, empty if too long. */
 	__u8 exe[EXE_MAX];
+	__u8 cgroup[2 * EXE_MAX];
+};
+
+/* What is read of a launch only where a rule for its program may ask for it. */
+struct details {
+	/* NEED_ARGS and NEED_PARENT, if they were read. */
+	__u32 read;
+	/* How many arguments there were, as far as they are read. */
+	__u32 args;
+	/* ARG_MAX bytes each, NUL terminated if there is room for it; empty if it was unreadable. */
+	__u8 arg[ARGS_READ * ARG_MAX];
+	/* The path of the launching program; empty if unreadable. Some room more, as in a text. */
+	__u8 parent[EXE_MAX + 8];
+};
+
+struct detailed_event {
+	struct event event;
+	struct details details;
 };
 
 /* Asked of the program survey: how a node stands, and what is known of the scheduler. */
@@ -217,21 +470,31 @@ struct survey {
 	__u32 scheduler;
 	__u32 per_node;
 	__u32 tracking;
-	/* Cores that claims hold. */
+	/* Cores that claims hold, and of these those that they do not have. */
 	__u32 cores_claimed;
+	__u32 cores_owed;
 };
 
-_Static_assert(sizeof(struct settings) == 24, "settings");
-_Static_assert(sizeof(struct exe) == 280, "exe");
-_Static_assert(sizeof(struct launch_key) == 12, "launch_key");
+_Static_assert(sizeof(struct settings) == 64, "settings");
+_Static_assert(sizeof(struct string) == 24, "string");
+_Static_assert(sizeof(struct suffix) == 16, "suffix");
+_Static_assert(sizeof(struct key) == 24, "key");
+_Static_assert(sizeof(struct candidate) == 16, "candidate");
+_Static_assert(sizeof(struct literal) == 8, "literal");
 _Static_assert(sizeof(struct rule) == 56, "rule");
-_Static_assert(sizeof(struct counters) == 40, "counters");
+_Static_assert(sizeof(struct pace) == 16, "pace");
+_Static_assert(sizeof(struct counters) == 80, "counters");
+_Static_assert(sizeof(struct change) == 16, "change");
 _Static_assert(sizeof(struct claim_head) == 16, "claim_head");
 _Static_assert(sizeof(struct node) == 8, "node");
 _Static_assert(sizeof(struct topology) == 16, "topology");
 _Static_assert(sizeof(struct core) == 40, "core");
-_Static_assert(sizeof(struct failures) == 56, "failures");
-_Static_assert(sizeof(struct event) == 352, "event");
-_Static_assert(sizeof(struct survey) == 32, "survey");
+_Static_assert(sizeof(struct failures) == 88, "failures");
+_Static_assert(sizeof(struct order) == 336, "order");
+_Static_assert(sizeof(struct kept) == 440, "kept");
+_Static_assert(sizeof(struct event) == 952, "event");
+_Static_assert(sizeof(struct details) == 1296, "details");
+_Static_assert(sizeof(struct detailed_event) == 2248, "detailed_event");
+_Static_assert(sizeof(struct survey) == 36, "survey");
 
 #endif

@@ -154,6 +154,8 @@ struct need {
 	int own_tgid;
 	/* The claim that it has already, as who_runs_on() calls it; or NOBODY. */
 	__u32 own_slot;
+	/* It is only looked whether there is room: nothing is taken, and nothing else comes of it. */
+	__u32 rehearsed;
 	/* Its affinity does not matter; or it may not use every CPU. */
 	__u32 anybody;
 	__u32 confined;
@@ -246,13 +248,13 @@ static __always_inline struct holder *holder_of(struct task_struct *task)
 }
 
 /* The same, made if there is none; NULL: no memory. */
-static __always_inline struct holder *note_of(struct task_struct *task)
+static __noinline struct holder *note_of(struct task_struct *task)
 {
 	struct holder *h =
 		bpf_task_storage_get(&holders, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
 	if (!h)
-		__sync_fetch_and_add(&failures.holders_lost, 1);
+		__sync_fetch_and_add(&kept.failures.holders_lost, 1);
 	return h;
 }
 
@@ -438,7 +440,7 @@ static __always_inline void begin(struct claim *c)
 	bpf_timer_init(&c->timer, &claims, CLOCK_MONOTONIC);
 	bpf_timer_set_callback(&c->timer, on_timer);
 	if (bpf_timer_start(&c->timer, ns, 0))
-		__sync_fetch_and_add(&failures.timers_lost, 1);
+		__sync_fetch_and_add(&kept.failures.timers_lost, 1);
 }
 
 static __always_inline void begin_at(__u32 slot, __u64 id)

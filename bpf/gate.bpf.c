@@ -9,28 +9,13 @@
 #include "counts.bpf.h"
 #include "idle.bpf.h"
 #include "match.bpf.h"
+#include "mode.bpf.h"
 #include "need.bpf.h"
 
-/* A bit for each hook that a rule of the policy watches. */
-const volatile __u32 watched = 1 << HOOK_EXEC;
-
-/* 1 MiB holds some 2,900 events, until the daemon reads them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 20);
+	__uint(max_entries, RING_BYTES);
 } events SEC(".maps");
-
-static __u64 next_id;
-
-/* What is known of a launch under judgement. */
-struct launch {
-	/* Whose the claim will be. */
-	struct task_struct *holder;
-	const struct exe *exe;
-	__u32 rule;
-	__u32 uid;
-	enum hook hook;
-};
 
 /*
  * Those that are never denied, whatever a rule says: threads of the kernel, its helpers such
@@ -42,36 +27,108 @@ static __always_inline bool is_stranger(const struct task_struct *task)
 	       task->tgid == 1;
 }
 
-static __always_inline enum effect effect_of(enum verdict verdict, const struct rule *rule)
+static __always_inline enum outcome outcome_of(enum effect effect)
 {
-	if (verdict == VERDICT_ADMIT)
-		return EFFECT_ADMITTED;
-	if (verdict == VERDICT_UNKNOWN && settings.on_unknown != ACTION_DENY)
-		return EFFECT_ADMITTED;
-	if (settings.mode != MODE_ENFORCE || rule->action != ACTION_DENY)
-		return EFFECT_LOGGED;
-	return EFFECT_DENIED;
+	switch (effect) {
+	case EFFECT_ADMITTED:
+		return OUTCOME_ADMITTED;
+	case EFFECT_DENIED:
+		return OUTCOME_DENIED;
+	default:
+		return OUTCOME_LOGGED;
+	}
 }
 
-static __always_inline void report(const struct launch *l, const struct rule *rule,
-				   const struct need *n, enum effect effect)
+/* Writes the path of a cgroup; empty if there is no room for all of it. */
+static __always_inline void write_cgroup(struct event *e, struct cgroup *cgroup)
+{
+	__u64 end = 0;
+
+	e->cgroup[0] = '/';
+	e->cgroup[1] = 0;
+#pragma unroll 1
+	for (int level = 1; level < LEVELS_READ && level <= cgroup->level; level++) {
+		long len;
+
+		if (end > EXE_MAX - 2) {
+			e->cgroup[0] = 0;
+			return;
+		}
+		/* For the verifier, which does not see that it is less. */
+		barrier_var(end);
+		end &= EXE_MAX - 1;
+		e->cgroup[end] = '/';
+		len = cgroup_name(cgroup, level, &e->cgroup[end + 1]);
+		if (len <= 0) {
+			e->cgroup[0] = 0;
+			return;
+		}
+		/* Its NUL is where the next slash goes. */
+		end += len;
+	}
+}
+
+/* Writes the supplementary groups if there is room for all of them. */
+static __always_inline void write_groups(struct event *e, struct group_info *groups)
+{
+	__u32 size;
+
+	e->groups = groups->ngroups;
+	if (e->groups > GROUPS_KEPT)
+		return;
+	size = e->groups * sizeof(e->group[0]);
+	bpf_probe_read_kernel(e->group, size, (void *)groups + bpf_core_field_offset(groups->gid));
+}
+
+/* Where the rule of a launch stands in the tables. */
+static __always_inline __u32 number_of(const struct facts *f)
+{
+	return (f->half & 1) * RULES_MAX + f->rule;
+}
+
+/* Room for the event of a launch, with its details if they were read. */
+static __always_inline struct event *reserve(const struct facts *f)
+{
+	const struct details *d;
+	struct detailed_event *e;
+
+	if (!f->asked)
+		return bpf_ringbuf_reserve(&events, sizeof(struct event), 0);
+	d = bpf_task_storage_get(&details, bpf_get_current_task_btf(), NULL, 0);
+	e = d ? bpf_ringbuf_reserve(&events, sizeof(*e), 0) : NULL;
+	if (!e)
+		return NULL;
+	bpf_probe_read_kernel(&e->details, sizeof(e->details), d);
+	return &e->event;
+}
+
+__noinline int report(const struct facts *f, enum hook hook, const struct rule *rule,
+		      const struct need *n, enum effect effect)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	__u64 id = __sync_fetch_and_add(&next_id, 1);
-	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	__u64 now = bpf_ktime_get_boot_ns(), id;
+	struct event *e;
 
+	if (!f || !rule || !n)
+		return 0;
+	if (!keeps_pace(number_of(f), effect, settings[f->half & 1].event_interval_ns, now))
+		return 0;
+	id = __sync_fetch_and_add(&kept.next_event, 1);
+	e = reserve(f);
 	if (!e) {
-		__sync_fetch_and_add(&failures.events_lost, 1);
-		return;
+		__sync_fetch_and_add(&kept.failures.events_lost, 1);
+		return 0;
 	}
-	e->time = bpf_ktime_get_boot_ns();
+	e->time = now;
 	e->id = id;
+	e->rule_key = rule->key;
+	e->suppressed = take_untold(number_of(f), effect);
 	e->verdict = n->verdict;
 	e->effect = effect;
-	e->rule = l->rule;
-	e->hook = l->hook;
+	e->rule = f->rule;
+	e->hook = hook;
 	e->pid = task->tgid;
-	e->uid = l->uid;
+	e->uid = task->cred->euid.val;
 	e->gid = task->cred->egid.val;
 	e->cpu = bpf_get_smp_processor_id();
 	e->node = n->node;
@@ -80,11 +137,15 @@ static __always_inline void report(const struct launch *l, const struct rule *ru
 	e->cores_claimed = n->unmet;
 	e->source = n->source;
 	e->err = effect == EFFECT_DENIED ? -rule->denial : 0;
-	e->mode = settings.mode;
-	e->generation = settings.generation;
+	e->mode = f->mode;
+	e->generation = settings[f->half & 1].generation;
+	e->container = f->hooks >> CONTAINED != 0;
+	write_groups(e, task->cred->group_info);
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
-	__builtin_memcpy(e->exe, l->exe->path, sizeof(e->exe));
+	__builtin_memcpy(e->exe, f->exe.byte, sizeof(e->exe));
+	write_cgroup(e, task->cgroups->dfl_cgrp);
 	bpf_ringbuf_submit(e, 0);
+	return 0;
 }
 
 /*
@@ -102,8 +163,10 @@ static __always_inline int denial(const struct rule *rule)
 }
 
 /* The claim that its process has already: the exec of a holder makes more or less of it. */
-static __always_inline void begin_exec(struct holder *h)
+__noinline int begin_exec(struct holder *h)
 {
+	if (!h)
+		return 0;
 	/* Left by an exec whose end was missed. */
 	if (h->exec_id)
 		end_exec(h, false);
@@ -111,6 +174,7 @@ static __always_inline void begin_exec(struct holder *h)
 		h->need.taker.slot = h->slot;
 		h->need.taker.id = h->id;
 	}
+	return 0;
 }
 
 /* A child has the claim that was taken for it; of an exec that is seen when it is done. */
@@ -122,80 +186,147 @@ static __always_inline void begin_child(struct holder *h, enum hook hook)
 	begin_at(h->slot, h->id);
 }
 
-/* Judges a launch that a rule watches: 0, or the errno of its denial, negative. */
-static __always_inline int judge(const struct launch *l)
+/*
+ * Judges a launch that a rule watches: 0, or the errno of its denial, negative. The claim will be the
+ * holder's.
+ */
+static __always_inline int judge(struct facts *f, struct task_struct *holder, enum hook hook)
 {
-	const struct rule *rule = bpf_map_lookup_elem(&rules, &l->rule);
+	__u32 number = number_of(f);
+	const struct rule *rule = bpf_map_lookup_elem(&rules, &number);
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct holder *self, *h;
 	enum effect effect;
 	struct need *n;
 
 	if (!rule) {
-		__sync_fetch_and_add(&failures.rules_unread, 1);
+		__sync_fetch_and_add(&kept.failures.rules_unread, 1);
 		return 0;
 	}
 	if (rule->action == ACTION_EXEMPT) {
-		count_exempt(l->rule);
+		f->outcome = OUTCOME_EXEMPT;
+		if (!f->rehearsed)
+			count_exempt(number);
 		return 0;
 	}
 	self = note_of(task);
-	h = l->holder == task ? self : note_of(l->holder);
+	h = holder == task ? self : note_of(holder);
 	if (!self || !h) {
-		effect = effect_of(VERDICT_UNKNOWN, rule);
-		count_launch(l->rule, VERDICT_UNKNOWN, effect);
-		__sync_fetch_and_add(&failures.events_lost, 1);
+		effect = effect_of(f, rule, VERDICT_UNKNOWN);
+		f->outcome = outcome_of(effect);
+		if (f->rehearsed)
+			return 0;
+		count_launch(number_of(f), VERDICT_UNKNOWN, effect);
+		__sync_fetch_and_add(&kept.failures.events_lost, 1);
 		return effect == EFFECT_DENIED ? denial(rule) : 0;
 	}
 	n = &self->need;
+	n->rehearsed = f->rehearsed;
 	n->taker.wants.rule = rule->key;
 	n->taker.wants.holds = rule->hold != HOLD_NONE;
 	n->taker.wants.settle_ns = rule->settle_ns;
-	n->taker.exec = l->hook == HOOK_EXEC;
+	n->taker.exec = hook == HOOK_EXEC;
 	n->taker.slot = 0;
 	n->taker.id = 0;
 	n->cores = rule->cores;
 	n->scope = rule->scope;
 	n->nodes = rule->nodes;
 	n->own_cpu = bpf_get_smp_processor_id();
-	n->own_core = rule->own_core >> l->hook & 1;
+	n->own_core = rule->own_core >> hook & 1;
 	n->own_tgid = 0;
 	n->home = bpf_get_numa_node_id();
 	n->source = SOURCE_NONE;
 	/* By a gate that is just being replaced. */
-	if (l->hook != HOOK_EXEC && h->newborn)
+	if (hook != HOOK_EXEC && h->newborn)
 		release(h->slot, h->id);
-	if (l->hook == HOOK_EXEC) {
+	if (hook == HOOK_EXEC) {
 		if (task->signal->live.counter > 1)
 			n->own_tgid = task->tgid;
 		begin_exec(self);
 	}
 	meet(n, h);
-	if (n->verdict == VERDICT_ADMIT && n->taker.id && l->hook != HOOK_EXEC)
-		begin_child(h, l->hook);
-	effect = effect_of(n->verdict, rule);
-	count_launch(l->rule, n->verdict, effect);
-	report(l, rule, n, effect);
+	effect = effect_of(f, rule, n->verdict);
+	f->outcome = outcome_of(effect);
+	if (f->rehearsed)
+		return 0;
+	if (n->verdict == VERDICT_ADMIT && n->taker.id && hook != HOOK_EXEC)
+		begin_child(h, hook);
+	count_launch(number_of(f), n->verdict, effect);
+	report(f, hook, rule, n, effect);
 	return effect == EFFECT_DENIED ? denial(rule) : 0;
 }
 
-static __always_inline int judge_exec(struct linux_binprm *bprm)
+/* The key of a rule; 0 if there is none. */
+static __always_inline __u64 key_of(__u32 half, __u32 number)
+{
+	const struct rule *rule;
+
+	if (number == NO_RULE)
+		return 0;
+	number += (half & 1) * RULES_MAX;
+	rule = bpf_map_lookup_elem(&rules, &number);
+	return rule ? rule->key : 0;
+}
+
+/* Notes what both policies came to for a launch. */
+__noinline int note_rehearsal(struct facts *f)
+{
+	struct change change;
+
+	if (!f || (f->rule == NO_RULE && f->new_rule == NO_RULE))
+		return 0;
+	__sync_fetch_and_add(&rehearsed, 1);
+	if (f->outcome == f->new_outcome &&
+	    key_of(f->half, f->rule) == key_of(f->half ^ 1, f->new_rule))
+		return 0;
+	change.rule = f->rule;
+	change.outcome = f->outcome;
+	change.new_rule = f->new_rule;
+	change.new_outcome = f->new_outcome;
+	count_change(&change);
+	return 0;
+}
+
+/*
+ * Judges an exec of this file or, without one, a fork or thread. A policy that is rehearsed comes
+ * first, before a claim is taken: both see the same, but for what moves in between.
+ */
+static __always_inline int judge_launch(struct task_struct *holder, struct file *file, __u32 now,
+					enum hook hook)
+{
+	struct facts *f = facts_of(bpf_get_current_task_btf());
+	int error = 0;
+
+	if (!f)
+		return 0;
+	f->asked = 0;
+	/* One loop, so that what it calls is there once. */
+#pragma unroll 1
+	for (__u32 left = now & ACTIVE_REHEARSING ? 2 : 1; left; left--) {
+		f->rehearsed = left == 2;
+		f->half = (now & ACTIVE_HALF) ^ f->rehearsed;
+		f->outcome = OUTCOME_UNMATCHED;
+		if (find_rule(f, file, hook) && note_mode(f) != MODE_OFF)
+			error = judge(f, holder, hook);
+		if (f->rehearsed) {
+			f->new_rule = f->rule;
+			f->new_outcome = f->outcome;
+		}
+	}
+	if (now & ACTIVE_REHEARSING)
+		note_rehearsal(f);
+	return error;
+}
+
+static __always_inline int judge_exec(struct linux_binprm *bprm, __u32 now)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct launch l = { .holder = task, .hook = HOOK_EXEC };
 
 	if (is_stranger(task))
 		return 0;
-	l.exe = find_exe(bprm->file);
-	if (!l.exe)
-		return 0;
-	l.uid = task->cred->euid.val;
-	l.rule = find_rule(l.exe, HOOK_EXEC, l.uid);
-	if (l.rule == NO_RULE)
-		return 0;
 	if (bpf_core_field_exists(bprm->is_check) && BPF_CORE_READ_BITFIELD(bprm, is_check))
 		return 0;
-	return judge(&l);
+	return judge_launch(task, bprm->file, now, HOOK_EXEC);
 }
 
 /*
@@ -205,36 +336,23 @@ static __always_inline int judge_exec(struct linux_binprm *bprm)
 SEC("lsm/bprm_creds_for_exec")
 int BPF_PROG(on_exec, struct linux_binprm *bprm, int ret)
 {
-	if (ret || !name_may_match(bprm->file))
+	__u32 now = active;
+
+	if (ret || !may_match(bprm->file, now, HOOK_EXEC))
 		return ret;
-	return judge_exec(bprm);
+	return judge_exec(bprm, now);
 }
 
 /* Forks and threads are known by the program that makes them. */
-static __always_inline int judge_fork(struct task_struct *child, enum hook hook)
+static __always_inline int judge_fork(struct task_struct *child, __u32 now, enum hook hook)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct launch l = { .holder = child, .hook = hook };
-	struct file *file;
 
 	if (is_stranger(task) || child->flags & (PF_KTHREAD | PF_IO_WORKER | PF_USER_WORKER))
 		return 0;
-	if (!name_may_match(task->mm->exe_file))
+	if (!may_match(task->mm->exe_file, now, hook))
 		return 0;
-	if (bpf_ksym_exists(bpf_get_task_exe_file)) {
-		file = bpf_get_task_exe_file(task);
-		if (!file)
-			return 0;
-		l.exe = find_exe(file);
-		bpf_put_file(file);
-	} else {
-		l.exe = find_exe(task->mm->exe_file);
-	}
-	if (!l.exe)
-		return 0;
-	l.uid = task->cred->euid.val;
-	l.rule = find_rule(l.exe, hook, l.uid);
-	return l.rule == NO_RULE ? 0 : judge(&l);
+	return judge_launch(child, NULL, now, hook);
 }
 
 /* Once per fork and thread, before the child has a number; the fork can still fail. */
@@ -242,14 +360,15 @@ SEC("lsm/task_alloc")
 int BPF_PROG(on_fork, struct task_struct *task, unsigned long clone_flags, int ret)
 {
 	enum hook hook = clone_flags & CLONE_THREAD ? HOOK_THREAD : HOOK_FORK;
+	__u32 now = active;
 
 	if (ret)
 		return ret;
 	if (any_claims())
 		inherit(bpf_get_current_task_btf(), task, hook == HOOK_THREAD);
-	if (!(watched >> hook & 1))
+	if (!(settings[now & 1].watched >> hook & 1))
 		return 0;
-	return judge_fork(task, hook);
+	return judge_fork(task, now, hook);
 }
 
 static __always_inline void end_exec_of(struct task_struct *task, bool done)
@@ -337,6 +456,9 @@ int survey(struct survey *s)
 		s->source = anybody.tally.source;
 		s->cores_free = anybody.tally.total;
 		s->cores_claimed = anybody.tally.held;
+		s->cores_owed = anybody.tally.held > anybody.tally.met
+					? anybody.tally.held - anybody.tally.met
+					: 0;
 	}
 	s->scheduler = sched.loaded;
 	s->per_node = sched.per_node;
@@ -344,11 +466,36 @@ int survey(struct survey *s)
 	return 0;
 }
 
+/*
+ * An update of a map of maps returns when no program runs any more that had begun before
+ * (maybe_wait_bpf_programs(), kernel/bpf/syscall.c). This one is there for that alone: before the
+ * daemon writes into the half of the tables that held last.
+ */
+struct inner {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} turn_inner SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__array(values, struct inner);
+} turn SEC(".maps");
+
 /* Types of the ABI that neither a map nor a function names: this keeps their BTF. */
 const struct {
 	struct event event;
 	enum limits limits;
+	enum active active;
+	enum shape shape;
+	enum string_kind string_kind;
+	enum literal_kind literal_kind;
+	enum key_exe key_exe;
 	struct claim_head claim_head;
+	enum order_word order_word;
 } abi_types = {};
 
 char LICENSE[] SEC("license") = "GPL";

@@ -23,9 +23,16 @@ typedef struct {
 	int counter;
 } atomic_t;
 
+struct group_info {
+	int ngroups;
+	/* In ascending order. */
+	kgid_t gid[];
+};
+
 struct cred {
 	kuid_t euid;
 	kgid_t egid;
+	struct group_info *group_info;
 };
 
 /* Up to CONFIG_NR_CPUS bits; Debian builds with 8192. */
@@ -54,8 +61,49 @@ struct sched_ext_entity {
 };
 
 struct mm_struct;
+struct dentry;
+struct vfsmount;
+
+struct path {
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+};
+
+struct fs_struct {
+	struct path root;
+};
+
+struct mnt_namespace {
+	struct user_namespace *user_ns;
+};
+
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+};
+
+struct kernfs_node {
+	const char *name;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+	int level;
+	/* By level, itself included. */
+	struct cgroup *ancestors[];
+};
+
+struct css_set {
+	/* In the unified hierarchy. */
+	struct cgroup *dfl_cgrp;
+};
+
+struct thread_info {
+	/* x86. */
+	__u32 status;
+};
 
 struct task_struct {
+	struct thread_info thread_info;
 	unsigned int flags;
 	int pid;
 	int tgid;
@@ -64,6 +112,10 @@ struct task_struct {
 	struct signal_struct *signal;
 	struct mm_struct *mm;
 	const struct cred *cred;
+	struct fs_struct *fs;
+	struct nsproxy *nsproxy;
+	struct css_set *cgroups;
+	char comm[16];
 	/*
 	 * Not cpus_ptr: that points to the one present CPU for a task that was
 	 * preempted while migration was disabled, as it is in a BPF program
@@ -81,7 +133,15 @@ struct qstr {
 	const unsigned char *name;
 };
 
+struct hlist_bl_node {
+	/* NULL while it is in no list. */
+	struct hlist_bl_node **pprev;
+};
+
 struct dentry {
+	struct hlist_bl_node d_hash;
+	/* Of a root, itself. */
+	struct dentry *d_parent;
 	struct qstr d_name;
 };
 
@@ -89,9 +149,10 @@ struct vfsmount {
 	struct dentry *mnt_root;
 };
 
-struct path {
-	struct vfsmount *mnt;
-	struct dentry *dentry;
+struct mount {
+	struct vfsmount mnt;
+	/* NULL or an errno where it is in none. */
+	struct mnt_namespace *mnt_ns;
 };
 
 struct file {
@@ -100,6 +161,26 @@ struct file {
 
 struct mm_struct {
 	struct file *exe_file;
+};
+
+/* The registers with which a task asked for a system call. */
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs___call {
+	unsigned long cx;
+	unsigned long dx;
+	unsigned long si;
+	unsigned long orig_ax;
+};
+#elif defined(__TARGET_ARCH_arm64)
+struct pt_regs___call {
+	__u64 regs[31];
+	__s32 syscallno;
+};
+#endif
+
+struct pid_namespace {
+	/* Its PID 1. */
+	struct task_struct *child_reaper;
 };
 
 struct linux_binprm {
@@ -175,6 +256,9 @@ enum scx_ops_flags {
 #define PF_IO_WORKER 0x00000010
 #define PF_USER_WORKER 0x00004000 /* 6.4; earlier the bit is free */
 
+/* arch/x86/include/asm/thread_info.h: the system call is one of a 32-bit program. */
+#define TS_COMPAT 0x0002
+
 /* include/uapi/linux/sched.h. */
 #define CLONE_THREAD 0x00010000
 
@@ -185,6 +269,9 @@ enum scx_ops_flags {
 #define MAX_ERRNO 4095
 
 extern const struct rq runqueues __ksym;
+
+/* kernel/pid.c: the first namespace. Weak only because its data has no type. */
+extern const void init_pid_ns __ksym __weak;
 
 /*
  * kernel/sched/ext.c and ext_idle.c. Data without a type: their addresses are known only

@@ -1,43 +1,46 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * From a launch to its rule. The cost does not depend on the number of rules: most execs
- * end at a filter over the name of the file, the others at one lookup by path, and one by
- * user where there are rules for single users.
+ * end at a filter over the name of the file; of the others, what they are is looked up, and then
+ * what there are rules for.
  */
 #ifndef COREGATE_MATCH_H
 #define COREGATE_MATCH_H
 
 #include "abi.h"
-#include "counts.bpf.h"
+#include "facts.bpf.h"
 #include "kernel.h"
+#include "strings.bpf.h"
 
-/* One bit for each hash of a name that a rule's exe has. */
-__u64 name_filter[NAME_FILTER_BITS / 64];
+/* Which half of all tables holds, see enum active. A launch asks once, and goes by its answer. */
+__u32 active;
 
-struct settings settings;
-
-/* By the hash of the path. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
-	__type(key, __u64);
-	__type(value, struct exe);
-} exes SEC(".maps");
-
-/* The first rule, in the order of the policy, for an exe, a hook and one user. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
-	__type(key, struct launch_key);
-	__type(value, __u32);
-} launches SEC(".maps");
+/* By half: one bit for each hash of a name that a rule's exe has. */
+__u64 name_filter[2][NAME_FILTER_BITS / 64];
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 2 * RULES_MAX);
 	__type(key, __u32);
 	__type(value, struct rule);
 } rules SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 2 * CANDIDATES_MAX);
+	__type(key, __u32);
+	__type(value, struct candidate);
+} candidates SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 2 * LITERALS_MAX);
+	__type(key, __u32);
+	__type(value, struct literal);
+} literals SEC(".maps");
 
 /* The bit of a name in the filter, from its length and its first 8 bytes, NUL padded. */
 static __always_inline __u32 name_bit(__u64 head, __u32 len)
@@ -49,95 +52,182 @@ static __always_inline __u32 name_bit(__u64 head, __u32 len)
 }
 
 /*
- * Whether a rule may name this file. The path of a file ends in the name of its dentry,
- * unless the file is itself a mount point.
+ * Whether a rule may match a launch of this file. The path of a file ends in the name of its
+ * dentry, unless the file is itself a mount point.
  */
-static __always_inline bool name_may_match(struct file *file)
+static __always_inline bool may_match(struct file *file, __u32 half, enum hook hook)
 {
 	struct dentry *dentry = file->f_path.dentry;
 	__u32 len = dentry->d_name.len;
 	__u64 head = 0;
 	__u32 bit;
 
+	if (settings[half & 1].unfiltered >> hook & 1)
+		return true;
 	if (bpf_probe_read_kernel(&head, sizeof(head), dentry->d_name.name))
 		return true;
 	if (len < 8)
 		head &= (1ULL << len * 8) - 1;
 	bit = name_bit(head, len);
-	if (name_filter[bit / 64] >> (bit % 64) & 1)
+	if (name_filter[half & 1][bit / 64] >> (bit % 64) & 1)
 		return true;
 	return file->f_path.mnt->mnt_root == dentry;
 }
 
-/* Room for a path, in words. */
-union path_words {
-	char path[EXE_MAX];
-	__u64 word[EXE_MAX / 8];
-};
+/* Whether a literal holds for a launch. */
+__noinline int holds(struct facts *f, __u32 kind, __u32 value)
+{
+	if (!f)
+		return 0;
+	switch (kind) {
+	case LITERAL_PLACE:
+		return is_among(f->met.place, f->met.places, PLACES_MET, value);
+	case LITERAL_ARG:
+		return is_among(f->met.arg, ARGS_READ, ARGS_READ, value);
+	case LITERAL_PARENT:
+		return is_among(f->met.parent, f->met.parents, PARENTS_MET, value);
+	case LITERAL_COMM:
+		return f->met.comm == value;
+	case LITERAL_GROUP:
+		return is_of_group(f, value);
+	default:
+		return 0;
+	}
+}
+
+/* Whether all clauses of a candidate hold. */
+__noinline int all_hold(struct facts *f, __u32 first, __u32 count)
+{
+	bool clause = false;
+
+	if (!f)
+		return 0;
+#pragma unroll 1
+	for (__u32 i = 0; i < LITERALS_EACH && i < count; i++) {
+		__u32 at = first + i;
+		const struct literal *literal = bpf_map_lookup_elem(&literals, &at);
+
+		if (!literal)
+			return 0;
+		if (!clause)
+			clause = holds(f, literal->kind & 0xff, literal->value);
+		if (literal->kind & LITERAL_LAST) {
+			if (!clause)
+				return 0;
+			clause = false;
+		}
+	}
+	return 1;
+}
+
+/* Notes the first rule for a key, if it is before what was found so far. */
+__noinline int try_key(struct facts *f, __u32 exe, __u32 place, __u32 user, __u32 arg)
+{
+	const struct key *key;
+
+	if (!f)
+		return 0;
+	key = find_key(f->half, exe, place, user, arg);
+	if (!key)
+		return 0;
+#pragma unroll 1
+	for (__u32 i = 0; i < CANDIDATES_EACH && i < key->count; i++) {
+		__u32 at = key->first + i;
+		const struct candidate *c = bpf_map_lookup_elem(&candidates, &at);
+
+		if (!c || c->rule >= f->rule)
+			return 0;
+		if (c->hooks & f->hooks && all_hold(f, c->first_literal, c->literals)) {
+			f->rule = c->rule;
+			return 0;
+		}
+	}
+	return 0;
+}
+
+/* The keys of one program, one place and one user, by the arguments. */
+__noinline int try_args(struct facts *f, __u32 exe, __u32 place, __u32 user, __u32 shapes)
+{
+	__u32 shape = (place ? SHAPE_PLACE : 0) | (user ? SHAPE_USER : 0);
+
+	if (!f)
+		return 0;
+	if (shapes >> shape & 1)
+		try_key(f, exe, place, user, 0);
+	if (!(shapes >> (shape | SHAPE_ARG) & 1))
+		return 0;
+#pragma unroll 1
+	for (__u32 i = 0; i < ARGS_READ; i++) {
+		if (f->met.arg[i])
+			try_key(f, exe, place, user, f->met.arg[i]);
+	}
+	return 0;
+}
+
+/* The keys of one program, or of any, in these shapes. */
+__noinline int try_exe(struct facts *f, __u32 exe, __u32 shapes)
+{
+	if (!f)
+		return 0;
+#pragma unroll 1
+	for (__u32 i = 0; i <= PLACES_MET && i <= f->met.places; i++) {
+		__u32 place = i ? f->met.place[i - 1] : 0;
+
+		/* Of users: those by whom there is one, and any. */
+		try_args(f, exe, place, 0, shapes);
+		if (shapes & SHAPES_OF_USERS)
+			try_args(f, exe, place, f->uid + 1, shapes);
+		if (!(shapes & SHAPES_OF_PLACES))
+			break;
+	}
+	return 0;
+}
+
+/* What is known of the launch that a task makes; NULL: no memory. */
+static __always_inline struct facts *facts_of(struct task_struct *task)
+{
+	struct facts *f =
+		bpf_task_storage_get(&launches, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+
+	if (!f)
+		__sync_fetch_and_add(&kept.failures.rules_unread, 1);
+	return f;
+}
 
 /*
- * The hash of a path of len bytes, its NUL included. What bpf_d_path() left behind it in its last
- * word is cleared; the words after that one are never looked at.
+ * Finds the first rule of a half for a launch, which is then noted: an exec of this file or, without
+ * one, a fork or thread of the program that the task runs. Whether there is one.
  */
-static __always_inline __u64 finish_path(union path_words *p, __u32 len)
+static __noinline bool find_rule(struct facts *f, struct file *file, __u32 hook)
 {
-	__u64 h = settings.seed;
+	struct task_struct *task = bpf_get_current_task_btf();
+	__u32 own = settings[f->half & 1].shapes, shapes = own;
 
-	/* Not unrolled: the compiler would want the stack for all of it. */
-#pragma unroll 1
-	for (__u32 i = 0; i < EXE_MAX / 8 && i * 8 < len; i++) {
-		__u32 left = len - i * 8;
-
-		if (left < 8)
-			p->word[i] &= (1ULL << left * 8) - 1;
-		h = (h ^ p->word[i]) * 0x9e3779b97f4a7c15ULL;
+	__builtin_memset(&f->met, 0, offsetof(struct matched, exe));
+	f->rule = NO_RULE;
+	f->uid = task->cred->euid.val;
+	f->exe.byte[0] = 0;
+	if (file)
+		note_file(f, file, &f->exe, STRING_EXE);
+	else
+		note_program(f, task, &f->exe, STRING_EXE);
+	shapes |= f->met.shapes;
+	if (!shapes)
+		return false;
+	f->hooks = 1 << (hook + (is_contained() ? CONTAINED : 0));
+	if (shapes & NEED_PLACES)
+		note_places(f);
+	if (shapes & (NEED_ARGS | NEED_PARENT) && hook == HOOK_EXEC && !note_details(f, shapes)) {
+		__sync_fetch_and_add(&kept.failures.rules_unread, 1);
+		return false;
 	}
-	return h;
-}
-
-/* Whether a path of len bytes is an exe's; so it is if the words up to its NUL are the same. */
-static __always_inline bool same_path(const union path_words *p, __u32 len, const struct exe *exe)
-{
-	const __u64 *word = (const __u64 *)exe->path;
-	__u64 differ = 0;
-
+	if (shapes & NEED_COMM)
+		note_comm(f);
+	try_exe(f, 0, own);
 #pragma unroll 1
-	for (__u32 i = 0; i < EXE_MAX / 8 && i * 8 < len; i++)
-		differ |= p->word[i] ^ word[i];
-	return !differ;
-}
-
-/* What rules know of a file, by its path; NULL if none names it. */
-static __noinline struct exe *find_exe(struct file *file)
-{
-	/* Set, as 6.1 wants it to be. */
-	union path_words p = {};
-	long len = bpf_d_path(&file->f_path, p.path, sizeof(p.path));
-	struct exe *exe;
-	__u64 hash;
-
-	if (len == -ENAMETOOLONG)
-		return NULL;
-	if (len <= 0 || len > EXE_MAX) {
-		__sync_fetch_and_add(&failures.paths_unread, 1);
-		return NULL;
-	}
-	hash = finish_path(&p, len);
-	exe = bpf_map_lookup_elem(&exes, &hash);
-	return exe && same_path(&p, len, exe) ? exe : NULL;
-}
-
-/* The number of the first rule for an exe, a hook and a user; or NO_RULE. */
-static __always_inline __u32 find_rule(const struct exe *exe, enum hook hook, __u32 uid)
-{
-	struct launch_key key = { .exe = exe->number, .hook = hook, .uid = uid };
-	__u32 any = exe->any[hook];
-	const __u32 *own;
-
-	if (!exe->users)
-		return any;
-	own = bpf_map_lookup_elem(&launches, &key);
-	return own && *own < any ? *own : any;
+	for (__u32 i = 0; i < EXES_MET && i < f->met.exes; i++)
+		try_exe(f, f->met.exe[i] & 0xffff, f->met.exe[i] >> 16);
+	return f->rule != NO_RULE;
 }
 
 #endif

@@ -129,7 +129,7 @@ static long attempt(__u32 i, struct search *s)
 	    n->version != topology.version)
 		return 0;
 	holds = n->taker.wants.holds;
-	if (n->missing || (!holds && !n->taker.id)) {
+	if (n->missing || n->rehearsed || (!holds && !n->taker.id)) {
 		if (is_late(l, &n->taker))
 			return 0;
 		n->verdict = n->missing ? VERDICT_DENY : VERDICT_ADMIT;
@@ -145,7 +145,7 @@ static long attempt(__u32 i, struct search *s)
 		n->verdict = VERDICT_ADMIT;
 		return 1;
 	case TAKEN_FULL:
-		__sync_fetch_and_add(&failures.claims_full, 1);
+		__sync_fetch_and_add(&kept.failures.claims_full, 1);
 		return 1;
 	default:
 		return 0;
@@ -159,7 +159,7 @@ static __always_inline void meet(struct need *n, struct holder *holder)
 
 	n->verdict = VERDICT_UNKNOWN;
 	if (bpf_loop(ATTEMPTS, attempt, &s, 0) >= ATTEMPTS)
-		__sync_fetch_and_add(&failures.claims_contended, 1);
+		__sync_fetch_and_add(&kept.failures.claims_contended, 1);
 }
 
 #endif

@@ -8,11 +8,14 @@
 pub mod cli;
 pub mod companion;
 pub mod daemon;
+#[cfg(test)]
+mod fuzz;
 pub mod gate;
 pub mod kernel;
 mod libbpf_log;
 pub mod policy;
 pub mod policy_file;
+pub mod privileges;
 mod raw;
 pub mod report;
 pub mod topology;

@@ -4,29 +4,22 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::libc::{O_NOCTTY, O_NONBLOCK};
-use nix::unistd::{Uid, User};
+use nix::unistd::{Group, User};
 
 use crate::policy::{Errors, Host, HostNode, Policy, parse};
 use crate::topology::{self, Topology};
 
+mod read;
 mod warnings;
 
+pub use read::{FOLDERS, Folders, MAX_SIZE, is_drop_in, read};
 pub use warnings::{Warning, warnings};
 
-/// The largest policy file, in bytes: [`crate::policy::MAX_RULES`] rules of the
-/// greatest length fit more than twice.
-pub const MAX_SIZE: u64 = 16 << 20;
-
-/// The bits of a file's mode that let others than its owner write it.
-const OTHERS_WRITE: u32 = 0o022;
-
-/// Why there is no policy from a file.
+/// Why there is no policy from a file or a folder.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// It could not be opened or read.
@@ -48,7 +41,7 @@ pub enum LoadError {
         remedy: String,
     },
     /// It is not a valid policy.
-    #[error("{}: {} in the policy\n{errors}", path.display(), count(errors.list().len()))]
+    #[error("{}: {} in the policy\n{errors}", path.display(), counted(errors.list().len(), "error"))]
     Invalid {
         /// The file.
         path: PathBuf,
@@ -58,100 +51,34 @@ pub enum LoadError {
 }
 
 /// "1 error", "2 errors".
-fn count(errors: usize) -> String {
-    format!("{errors} error{}", if errors == 1 { "" } else { "s" })
+pub(crate) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// Reads and validates the policy in `path`.
+/// Reads and validates the policy in `path`, see [`read`].
 ///
 /// # Errors
 ///
-/// The file cannot be read, may be written by others than its owner, belongs
-/// to somebody who is neither root nor the caller, or is not a valid policy.
+/// As of [`read`], or it is not a valid policy.
 pub fn load(path: &Path, host: &dyn Host) -> Result<Policy, LoadError> {
-    let text = read(path)?;
-    parse(&path.to_string_lossy(), &text, host).map_err(|errors| LoadError::Invalid {
+    parse(&read(path)?, host).map_err(|errors| LoadError::Invalid {
         path: path.into(),
         errors,
     })
 }
 
-fn read(path: &Path) -> Result<String, LoadError> {
-    let failed = |source| LoadError::Read {
-        path: path.into(),
-        source,
-    };
-    // Everything is asked of the one open file, so nobody can put another in
-    // its place between the check and the read. A FIFO must not hold us up.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(O_NONBLOCK | O_NOCTTY)
-        .open(path)
-        .map_err(failed)?;
-    let metadata = file.metadata().map_err(failed)?;
-    trust(path, &metadata, Uid::effective())?;
-    let bytes = bytes(file).map_err(failed)?;
-    if bytes.len() as u64 > MAX_SIZE {
-        return Err(unfit(
-            path,
-            format!("is larger than {} MiB", MAX_SIZE >> 20),
-            "check that it is the right file".into(),
-        ));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count();
-        unfit(
-            path,
-            format!("is not UTF-8 in line {line}"),
-            "save it as UTF-8 text".into(),
-        )
-    })
-}
-
-/// At most one byte more than [`MAX_SIZE`], so that a file which grows while
-/// it is read is noticed too.
-fn bytes(file: File) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(MAX_SIZE + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-fn trust(path: &Path, metadata: &Metadata, caller: Uid) -> Result<(), LoadError> {
-    let name = path.display();
-    if !metadata.is_file() {
-        let remedy = "name a TOML file".into();
-        return Err(unfit(path, "is not a regular file".into(), remedy));
-    }
-    let mode = metadata.mode() & 0o7777;
-    if mode & OTHERS_WRITE != 0 {
-        let what = format!("can be written by others than its owner (mode {mode:04o})");
-        return Err(unfit(path, what, format!("run: chmod go-w {name}")));
-    }
-    let owner = Uid::from_raw(metadata.uid());
-    if !owner.is_root() && owner != caller {
-        let what = format!("belongs to user {owner}, who is neither root nor you");
-        return Err(unfit(path, what, format!("run: chown root {name}")));
-    }
-    Ok(())
-}
-
-fn unfit(path: &Path, what: String, remedy: String) -> LoadError {
-    LoadError::Unfit {
-        path: path.into(),
-        what,
-        remedy,
-    }
-}
+/// The numbers of names that have been looked up; `None`: there is no such name.
+type Ids = RefCell<HashMap<String, Option<u32>>>;
 
 /// The machine that this process runs on, as it is now: for one load, since
 /// what has been looked up once is not looked up again.
 #[derive(Debug)]
 pub struct ThisHost {
     nodes: Result<Vec<HostNode>, topology::Error>,
-    uids: RefCell<HashMap<String, Option<u32>>>,
+    uids: Ids,
+    gids: Ids,
+    /// Where folders lead, for the many paths that share one; `None`: nowhere.
+    folders: RefCell<HashMap<PathBuf, Option<PathBuf>>>,
 }
 
 impl ThisHost {
@@ -160,7 +87,9 @@ impl ThisHost {
         let topology = Topology::read(Path::new(topology::SYSFS));
         Self {
             nodes: topology.map(|topology| topology.nodes.iter().map(host_node).collect()),
-            uids: RefCell::default(),
+            uids: Ids::default(),
+            gids: Ids::default(),
+            folders: RefCell::default(),
         }
     }
 
@@ -186,29 +115,64 @@ impl Default for ThisHost {
 impl Host for ThisHost {
     /// Asks the name service switch, `nsswitch.conf(5)`.
     fn uid(&self, name: &str) -> Result<Option<u32>, String> {
-        if name.contains('\0') {
-            return Ok(None);
-        }
-        if let Some(uid) = self.uids.borrow().get(name) {
-            return Ok(*uid);
-        }
-        let user = User::from_name(name).map_err(|errno| errno.desc().to_string())?;
-        let uid = user.map(|user| user.uid.as_raw());
-        self.uids.borrow_mut().insert(name.into(), uid);
-        Ok(uid)
+        look_up(&self.uids, name, |name| {
+            Ok(User::from_name(name)?.map(|user| user.uid.as_raw()))
+        })
     }
 
-    fn resolve(&self, exe: &str) -> Option<String> {
-        fs::canonicalize(exe)
-            .ok()?
-            .into_os_string()
-            .into_string()
-            .ok()
+    /// Likewise.
+    fn gid(&self, name: &str) -> Result<Option<u32>, String> {
+        look_up(&self.gids, name, |name| {
+            Ok(Group::from_name(name)?.map(|group| group.gid.as_raw()))
+        })
+    }
+
+    fn resolve(&self, path: &str) -> Option<String> {
+        let resolved = self.resolve_in_folder(Path::new(path))?;
+        resolved.into_os_string().into_string().ok()
     }
 
     fn nodes(&self) -> Option<&[HostNode]> {
         self.nodes.as_deref().ok()
     }
+}
+
+impl ThisHost {
+    /// As [`fs::canonicalize`], for a path without `.` and `..`; but a folder that many are in is
+    /// resolved once.
+    fn resolve_in_folder(&self, path: &Path) -> Option<PathBuf> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return fs::canonicalize(path).ok();
+        };
+        let known = self.folders.borrow().get(folder).cloned();
+        let folder_leads_to = known.unwrap_or_else(|| {
+            let leads_to = self.resolve_in_folder(folder);
+            let mut folders = self.folders.borrow_mut();
+            folders.insert(folder.into(), leads_to.clone());
+            leads_to
+        });
+        let path = folder_leads_to?.join(name);
+        if fs::symlink_metadata(&path).ok()?.is_symlink() {
+            return fs::canonicalize(path).ok();
+        }
+        Some(path)
+    }
+}
+
+fn look_up(
+    known: &Ids,
+    name: &str,
+    ask: impl Fn(&str) -> nix::Result<Option<u32>>,
+) -> Result<Option<u32>, String> {
+    if name.contains('\0') {
+        return Ok(None);
+    }
+    if let Some(id) = known.borrow().get(name) {
+        return Ok(*id);
+    }
+    let id = ask(name).map_err(|errno| errno.desc().to_string())?;
+    known.borrow_mut().insert(name.into(), id);
+    Ok(id)
 }
 
 fn host_node(node: &topology::Node) -> HostNode {

@@ -14,9 +14,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coregate::policy::{
-    Action, Errno, GATE_KEYS, Hold, Hook, Host, HostNode, Mode, OnUnknown, Policy, RULE_KEYS, Rule,
-    Scope, User, parse,
+    ARGV_LOOKED_AT, Action, Container, Errno, GATE_KEYS, Hold, Hook, Host, HostNode, LOG_KEYS,
+    LeaseEnd, Listen, Log, MAX_ARG, MAX_COMM, MAX_GLOBS, MAX_KEYS, MAX_NAME, MAX_OTHERS,
+    MAX_OTHERS_OF_RULE, MAX_PATTERN, MAX_RULES, MAX_RULES_OF_KEY, MAX_SAME_BEGINNING, MAX_SOCKET,
+    MAX_STRING_BYTES, MAX_STRINGS, METRICS_KEYS, Metrics, Mode, OnUnknown, Policy, RULE_KEYS, Rule,
+    Scope, Selector, Source, SystemLog, User, Word, parse,
 };
+use coregate::policy_file::MAX_SIZE;
 
 /// One with a gap, as where CPUs were taken out.
 const NODES: &[HostNode] = &[
@@ -43,6 +47,15 @@ impl Host for Machine {
         }
     }
 
+    fn gid(&self, name: &str) -> Result<Option<u32>, String> {
+        match name {
+            "root" => Ok(Some(0)),
+            "trading" => Ok(Some(102)),
+            "ldap" => Err("the server does not answer".into()),
+            _ => Ok(None),
+        }
+    }
+
     fn resolve(&self, _: &str) -> Option<String> {
         None
     }
@@ -52,25 +65,36 @@ impl Host for Machine {
     }
 }
 
+/// The policies in a folder, each a file, or a folder with a policy file and drop-ins.
 fn policies(folder: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/policy")
         .join(folder);
-    let mut paths: Vec<_> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "toml")
-        })
-        .collect();
+    let mut paths = entries(&folder);
+    paths.retain(|path| path.extension().is_none_or(|ending| ending == "toml"));
+    paths
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths
 }
 
 fn parse_file(path: &Path) -> Result<Policy, coregate::policy::Errors> {
-    let name = path.file_name().unwrap().to_str().unwrap();
-    parse(name, &fs::read_to_string(path).unwrap(), &Machine)
+    let (top, files) = if path.is_dir() {
+        let policy = vec![path.join("policy.toml")];
+        (path, [policy, entries(&path.join("policy.d"))].concat())
+    } else {
+        (path.parent().unwrap(), vec![path.into()])
+    };
+    let source = |file: &PathBuf| {
+        let name = file.strip_prefix(top).unwrap().to_str().unwrap();
+        Source::new(name, fs::read_to_string(file).unwrap())
+    };
+    let sources: Vec<_> = files.iter().map(source).collect();
+    parse(&sources, &Machine)
 }
 
 #[test]
@@ -122,8 +146,9 @@ fn every_message_belongs_to_a_policy() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy/bad");
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
+        let policies = [path.with_extension("toml"), path.with_extension("")];
         assert!(
-            path.with_extension("toml").exists(),
+            policies.iter().any(|policy| policy.exists()),
             "{} is left over",
             path.display()
         );
@@ -135,7 +160,22 @@ fn the_full_form_is_read_as_written() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/policy/ok");
     let policy = parse_file(&folder.join("full.toml")).unwrap();
     assert_eq!(policy.mode, Mode::Enforce);
-    assert_eq!(policy.on_unknown, OnUnknown::Deny);
+    assert_eq!(policy.on_unknown, Some(OnUnknown::Deny));
+    let lease = policy.lease.unwrap();
+    assert_eq!((lease.time.as_secs(), lease.end), (90, LeaseEnd::Detach));
+    assert_eq!(policy.event_rate, 7);
+    let log = Log {
+        system: SystemLog::Rfc5424,
+        file: Some("/var/log/coregate/events.json".into()),
+        audit: true,
+    };
+    assert_eq!(policy.log, log);
+    let metrics = Metrics {
+        listen: Some(Listen::Port(([127, 0, 0, 1], 9842).into())),
+        textfile: Some("/var/lib/prometheus/node-exporter/coregate.prom".into()),
+        interval: Duration::from_secs(60),
+    };
+    assert_eq!(policy.metrics, metrics);
     let rule = &policy.rules[0];
     assert_eq!(rule.name, "cache");
     assert_eq!(rule.selectors.exe[0].text, "/usr/bin/redis-server");
@@ -151,8 +191,8 @@ fn the_full_form_is_read_as_written() {
     assert_eq!(rule.scope, Scope::Nodes(vec![0, 2]));
     assert_eq!(rule.own_core, Some(false));
     assert_eq!(rule.hold, Hold::Settle(Duration::from_millis(250)));
-    assert_eq!((rule.action, rule.errno), (Action::Log, Errno::Eperm));
-    assert_eq!(rule.origin.to_string(), "full.toml:6");
+    assert_eq!((rule.action, rule.errno), (Action::Log, Some(Errno::Eperm)));
+    assert_eq!(rule.origin.to_string(), "full.toml:19");
 }
 
 /// The example with its commented-out settings (`#key`; prose is `# text`)
@@ -161,7 +201,7 @@ fn example() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("policy.toml.example");
     let setting = |line: &str| {
         line.strip_prefix('#')
-            .is_some_and(|rest| rest.starts_with(|c: char| !c.is_whitespace()))
+            .is_some_and(|rest| rest.starts_with(|c: char| c == '[' || c.is_alphabetic()))
     };
     let text = fs::read_to_string(path).unwrap();
     text.lines()
@@ -173,22 +213,33 @@ fn example() -> String {
 fn the_example_is_valid_as_it_stands() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("policy.toml.example");
     let policy = parse_file(&path).unwrap();
-    assert_eq!(policy, Policy::default());
+    let given = Policy {
+        on_unknown: Some(OnUnknown::default()),
+        ..Policy::default()
+    };
+    assert_eq!(policy, given);
 }
 
 #[test]
 fn the_example_shows_every_key() {
     let keys = |keys: Vec<&str>| keys.into_iter().map(String::from).collect::<BTreeSet<_>>();
     let example: toml::Table = example().parse().unwrap();
-    let gate = example["gate"].as_table().unwrap();
-    assert_eq!(
-        keys(gate.keys().map(String::as_str).collect()),
-        keys(GATE_KEYS.to_vec())
-    );
+    let sections = [
+        ("gate", GATE_KEYS),
+        ("log", LOG_KEYS),
+        ("metrics", METRICS_KEYS),
+    ];
+    for (section, known) in sections {
+        let section = example[section].as_table().unwrap();
+        assert_eq!(
+            keys(section.keys().map(String::as_str).collect()),
+            keys(known.iter().map(|key| key.name).collect())
+        );
+    }
     let rule = example["rule"][0].as_table().unwrap();
     assert_eq!(
         keys(rule.keys().map(String::as_str).collect()),
-        keys(RULE_KEYS.to_vec())
+        keys(RULE_KEYS.iter().map(|key| key.name).collect())
     );
 }
 
@@ -196,9 +247,20 @@ fn the_example_shows_every_key() {
 fn the_example_shows_the_defaults() {
     // It stands by default only where the example says that it may.
     let text = example().replace("settle = \"100ms\"\n", "");
-    let example = parse("policy.toml.example", &text, &Machine).unwrap();
+    let example = parse(&[Source::new("policy.toml.example", &text)], &Machine).unwrap();
     assert_eq!(example.mode, Mode::default());
-    assert_eq!(example.on_unknown, OnUnknown::default());
+    assert_eq!(example.on_unknown, Some(OnUnknown::default()));
+    assert_eq!(example.lease.unwrap().end, LeaseEnd::default());
+    assert_eq!(example.event_rate, Policy::default().event_rate);
+    let file = example.log.file.clone();
+    assert_eq!(
+        example.log,
+        Log {
+            file,
+            ..Log::default()
+        }
+    );
+    assert_eq!(example.metrics.interval, Metrics::default().interval);
     let [rule] = example.rules.as_slice() else {
         panic!("the example has one rule")
     };
@@ -208,13 +270,61 @@ fn the_example_shows_the_defaults() {
     assert_eq!(rule.own_core, Some(rule.own_core(Hook::Exec)));
     assert_eq!(rule.hold, Hold::default());
     assert_eq!(rule.action, Action::default());
-    assert_eq!(rule.errno, Errno::default());
+    assert_eq!(rule.errno, Some(Errno::default()));
+    assert_eq!(rule.selectors.container, Container::default());
+}
+
+#[test]
+fn the_reference_has_the_limits_and_the_selectors() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/policy.md");
+    let text = fs::read_to_string(path).unwrap();
+    let rows = |heading: &str| {
+        let (_, section) = text.split_once(heading).unwrap();
+        let section = section.split("\n#").next().unwrap();
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| "));
+        rows.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let limits = [
+        MAX_RULES,
+        MAX_KEYS,
+        MAX_RULES_OF_KEY,
+        MAX_OTHERS,
+        MAX_OTHERS_OF_RULE,
+        MAX_STRINGS,
+        MAX_STRING_BYTES,
+        MAX_GLOBS,
+        MAX_SAME_BEGINNING,
+        MAX_PATTERN,
+        MAX_COMM,
+        MAX_ARG,
+        ARGV_LOOKED_AT,
+        MAX_NAME,
+        MAX_SOCKET,
+    ];
+    let numbers = rows("\n## Limits\n");
+    let numbers = numbers.iter().filter_map(|row| {
+        let number = row.trim_end_matches(" |").rsplit(' ').next()?;
+        number.replace(',', "").parse::<usize>().ok()
+    });
+    assert_eq!(numbers.collect::<Vec<_>>(), limits);
+
+    let selectors = rows("\n### Selectors\n");
+    let selectors = selectors
+        .iter()
+        .filter_map(|row| row.strip_prefix('`')?.split('`').next());
+    let selectors: BTreeSet<_> = selectors.collect();
+    assert_eq!(
+        selectors,
+        Selector::ALL.iter().map(|key| key.word()).collect()
+    );
+    let size = format!("up to {} MiB", MAX_SIZE >> 20);
+    assert!(text.contains(&size), "{size}");
 }
 
 /// `settle` is for one value of `hold`, which is not the default.
 #[test]
 fn the_example_shows_the_default_of_settle() {
     let text = example().replace("hold = \"exit\"", "hold = \"settle\"");
-    let example = parse("policy.toml.example", &text, &Machine).unwrap();
+    let example = parse(&[Source::new("policy.toml.example", &text)], &Machine).unwrap();
     assert_eq!(example.rules[0].hold, Hold::Settle(Hold::DEFAULT_SETTLE));
 }

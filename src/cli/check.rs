@@ -6,14 +6,17 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{Exit, Result, output};
-use crate::policy::{Diagnostic, Policy};
-use crate::policy_file::{LoadError, ThisHost, Warning, load, warnings};
+use crate::policy::{Diagnostic, Policy, parse, schema};
+use crate::policy_file::{
+    FOLDERS, LoadError, ThisHost, Warning, counted, is_drop_in, read, warnings,
+};
 
 /// Validate a policy against this machine: its users, its cores
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The policy file
-    file: PathBuf,
+    /// The policy: a file, or a folder with policy.toml and drop-ins policy.d/*.toml
+    #[arg(value_name = "FILE|DIR", default_value = FOLDERS.etc)]
+    policy: PathBuf,
 
     /// Answer in JSON, on stdout, errors too
     #[arg(long)]
@@ -22,12 +25,17 @@ pub(super) struct Args {
     /// Fail, with exit code 1, if there is a warning
     #[arg(long)]
     strict: bool,
+
+    /// Print the JSON Schema of policies instead, for editors
+    #[arg(long, exclusive = true)]
+    schema: bool,
 }
 
 /// One entry of `errors`; line and column are missing if the file itself, not
 /// something in it, is wrong.
 #[derive(Serialize)]
 struct Fault {
+    file: String,
     line: Option<usize>,
     column: Option<usize>,
     message: String,
@@ -36,7 +44,10 @@ struct Fault {
 
 #[derive(Serialize)]
 struct Answer {
+    /// The argument.
     file: String,
+    /// What was read, in its order; none if that failed.
+    files: Vec<String>,
     ok: bool,
     errors: Vec<Fault>,
     warnings: Vec<Warning>,
@@ -45,8 +56,20 @@ struct Answer {
 
 /// Runs `coregate check`.
 pub(super) fn run(args: &Args) -> Result {
+    if args.schema {
+        output::json(&schema())?;
+        return Ok(Exit::Ok);
+    }
     let host = ThisHost::new();
-    let loaded = load(&args.file, &host);
+    let mut files = Vec::new();
+    let loaded = read(&args.policy).and_then(|sources| {
+        let names = sources.iter().map(|source| source.name.clone());
+        files.extend(names.filter(|name| !name.is_empty()));
+        parse(&sources, &host).map_err(|errors| LoadError::Invalid {
+            path: args.policy.clone(),
+            errors,
+        })
+    });
     let warnings = loaded
         .as_ref()
         .map_or_else(|_| Vec::new(), |policy| all_warnings(policy, &host));
@@ -56,7 +79,7 @@ pub(super) fn run(args: &Args) -> Result {
         Ok(_) => Exit::Ok,
     };
     if args.json {
-        output::json(&answer(&args.file, loaded, warnings))?;
+        output::json(&answer(args, files, loaded, warnings))?;
         return Ok(exit);
     }
     match loaded {
@@ -64,7 +87,7 @@ pub(super) fn run(args: &Args) -> Result {
             for warning in warnings {
                 output::stderr(&format!("warning: {warning}"));
             }
-            output::stdout(&summary(&args.file, &policy))?;
+            output::stdout(&summary(&args.policy, &files, &policy))?;
         }
         Err(LoadError::Invalid { errors, .. }) => {
             output::stderr(&errors.render(output::stderr_is_styled()));
@@ -81,18 +104,22 @@ fn all_warnings(policy: &Policy, host: &ThisHost) -> Vec<Warning> {
         .collect()
 }
 
-fn summary(file: &Path, policy: &Policy) -> String {
-    let rules = policy.rules.len();
-    let s = if rules == 1 { "" } else { "s" };
-    format!(
-        "{}: ok, {rules} rule{s}, mode {}",
-        file.display(),
-        policy.mode
-    )
+fn summary(path: &Path, files: &[String], policy: &Policy) -> String {
+    let rules = counted(policy.rules.len(), "rule");
+    let name = path.display();
+    if is_drop_in(path) {
+        return format!("{name}: ok as a drop-in, {rules}");
+    }
+    let files = match files.len() {
+        1 => String::new(),
+        many => format!(", {}", counted(many, "file")),
+    };
+    format!("{name}: ok{files}, {rules}, mode {}", policy.mode)
 }
 
 fn answer(
-    file: &Path,
+    args: &Args,
+    files: Vec<String>,
     loaded: std::result::Result<Policy, LoadError>,
     warnings: Vec<Warning>,
 ) -> Answer {
@@ -100,7 +127,8 @@ fn answer(
     let ok = loaded.is_ok();
     let errors = loaded.err().map_or_else(Vec::new, faults);
     Answer {
-        file: file.to_string_lossy().into(),
+        file: args.policy.to_string_lossy().into(),
+        files,
         ok,
         errors,
         warnings,
@@ -109,8 +137,9 @@ fn answer(
 }
 
 fn faults(error: LoadError) -> Vec<Fault> {
-    let of_file = |message, hint| {
+    let of_file = |path: &Path, message, hint| {
         vec![Fault {
+            file: path.to_string_lossy().into(),
             line: None,
             column: None,
             message,
@@ -119,14 +148,15 @@ fn faults(error: LoadError) -> Vec<Fault> {
     };
     match error {
         LoadError::Invalid { errors, .. } => errors.list().iter().map(Fault::from).collect(),
-        LoadError::Unfit { what, remedy, .. } => of_file(what, Some(remedy)),
-        LoadError::Read { .. } => of_file(error.to_string(), None),
+        LoadError::Unfit { path, what, remedy } => of_file(&path, what, Some(remedy)),
+        LoadError::Read { ref path, .. } => of_file(path, error.to_string(), None),
     }
 }
 
 impl From<&Diagnostic> for Fault {
     fn from(diagnostic: &Diagnostic) -> Self {
         Self {
+            file: diagnostic.file.clone(),
             line: Some(diagnostic.line),
             column: Some(diagnostic.column),
             message: diagnostic.message.clone(),

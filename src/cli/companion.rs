@@ -4,10 +4,12 @@
 use std::time::Duration;
 
 use clap::value_parser;
+use sd_notify::{NotifyState, notify};
 
 use super::output::stderr;
 use super::{Error, Exit, Result};
 use crate::companion::{self, Config, Event};
+use crate::privileges;
 
 /// Run the companion scheduler until SIGTERM or SIGINT
 ///
@@ -41,6 +43,7 @@ pub(super) fn run(args: &Args) -> Result {
     let config = Config {
         slice: Duration::from_micros(args.slice_us.into()),
     };
+    privileges::keep(privileges::COMPANION).map_err(anyhow::Error::from)?;
     let exit = companion::run(&config, &mut say).map_err(|error| {
         if error.is_kernel() {
             Error::kernel(error)
@@ -58,7 +61,14 @@ pub(super) fn run(args: &Args) -> Result {
 
 fn say(event: Event) {
     match event {
-        Event::Active => stderr("coregate: companion active"),
+        Event::Active => {
+            stderr("coregate: companion active");
+            if let Err(error) = notify(&[NotifyState::Ready]) {
+                stderr(&format!(
+                    "coregate: cannot tell the service manager ($NOTIFY_SOCKET): {error}"
+                ));
+            }
+        }
         Event::Again(exit) => stderr(&format!("coregate: companion starts anew; {exit}")),
     }
 }

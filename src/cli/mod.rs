@@ -7,12 +7,20 @@ mod companion;
 mod daemon;
 mod detach;
 mod doctor;
+mod events;
+mod explain;
+mod metrics;
+mod mode;
 mod output;
+mod reload;
+mod replay;
 mod status;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::daemon::Refusal;
 
 /// Exit codes of every subcommand.
 ///
@@ -58,10 +66,12 @@ impl Error {
 
 impl From<anyhow::Error> for Error {
     fn from(source: anyhow::Error) -> Self {
-        Self {
-            exit: Exit::Failed,
-            source,
-        }
+        let refusal = source.downcast_ref::<Refusal>();
+        let exit = match refusal {
+            Some(refusal) if refusal.invalid => Exit::Usage,
+            _ => Exit::Failed,
+        };
+        Self { exit, source }
     }
 }
 
@@ -82,7 +92,13 @@ enum Command {
     Daemon(daemon::Args),
     Detach(detach::Args),
     Companion(companion::Args),
+    Reload(reload::Args),
+    Mode(mode::Args),
+    Explain(Box<explain::Args>),
+    Replay(replay::Args),
     Status(status::Args),
+    Events(events::Args),
+    Metrics(metrics::Args),
     Doctor(doctor::Args),
 }
 
@@ -94,7 +110,13 @@ pub fn main() -> ExitCode {
         Command::Daemon(args) => daemon::run(args),
         Command::Detach(args) => detach::run(args),
         Command::Companion(args) => companion::run(args),
+        Command::Reload(args) => reload::run(args),
+        Command::Mode(args) => mode::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::Replay(args) => replay::run(args),
         Command::Status(args) => status::run(args),
+        Command::Events(args) => events::run(args),
+        Command::Metrics(args) => metrics::run(args),
         Command::Doctor(args) => doctor::run(args),
     };
     let exit = result.unwrap_or_else(|error| {

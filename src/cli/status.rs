@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `coregate status`: how the gate stands.
 
-use std::path::Path;
-
 use super::{Exit, Result, output};
-use crate::daemon;
+use crate::daemon::{Question, ask};
+use crate::report::Status;
 
 /// Say how the gate stands: mode, idle source, free cores, counts of each rule
 #[derive(Debug, clap::Args)]
@@ -16,7 +15,7 @@ pub(super) struct Args {
 
 /// Runs `coregate status`.
 pub(super) fn run(args: &Args) -> Result {
-    let status = daemon::ask(Path::new(daemon::SOCKET))?;
+    let status: Status = ask(&Question::Status)?;
     if args.json {
         output::json(&status)?;
     } else {

@@ -1,119 +1,180 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! The control socket: a client connects and is told the status, one JSON object in a line.
+//! The control socket: clients that ask, and are answered; see [`super::protocol`].
 
-use std::fs;
-use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
-use nix::sys::stat::{Mode, umask};
+use anyhow::Result;
+use nix::unistd::Gid;
+use serde::Serialize;
 
-use crate::gate::pins;
-use crate::report::Status;
+use super::clients::{Clients, Peer, Reply, Speaker, TurnedAway, count};
+use super::protocol::{Answer, MAX_QUESTION, Question, Refusal};
+use crate::report::Event;
 
-/// Where the daemon listens. Only root may connect.
-pub const SOCKET: &str = "/run/coregate/control.sock";
+/// Where the daemon listens. Root may change what holds, and the group [`READERS`] may read.
+pub(super) const SOCKET: &str = "/run/coregate/control.sock";
 
-/// An answer that a client does not take in this time is given up, so that no client can
-/// hold the daemon.
-const ANSWER_TIME: Duration = Duration::from_millis(100);
+/// The group of those who may read.
+pub(super) const READERS: &str = "coregate";
 
-/// A client gives up on a daemon that says nothing for so long.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The longest question of who may only read, in bytes.
+const MAX_READERS_QUESTION: usize = 4096;
 
-/// The listening end; the socket's file goes when it is dropped.
+impl Reply {
+    /// One answer, or a refusal.
+    pub(super) fn one(answer: Result<impl Serialize, Refusal>) -> Self {
+        let mut bytes = Vec::new();
+        put(
+            &mut bytes,
+            &match answer {
+                Ok(answer) => Answer::Answer(answer),
+                Err(refusal) => Answer::Error(refusal),
+            },
+        );
+        Self {
+            bytes,
+            follows: false,
+        }
+    }
+
+    /// These events, and with `follows` those that come.
+    pub(super) fn events<'e>(events: impl Iterator<Item = &'e Event>, follows: bool) -> Self {
+        let mut bytes = Vec::new();
+        events.for_each(|event| put(&mut bytes, &Answer::Answer(event)));
+        Self { bytes, follows }
+    }
+
+    fn refusal(why: impl Into<String>) -> Self {
+        Self::one(Err::<(), _>(Refusal::failed(why)))
+    }
+}
+
+fn put(lines: &mut Vec<u8>, line: &impl Serialize) {
+    // There is no key that is not a string, and writing to memory does not fail.
+    if serde_json::to_writer(&mut *lines, line).is_ok() {
+        lines.push(b'\n');
+    }
+}
+
+/// The control socket and its clients.
 pub(super) struct Control {
-    listener: UnixListener,
-    path: PathBuf,
+    clients: Clients,
+    turned_away: TurnedAway,
 }
 
 impl Control {
-    /// Listens at `path`. The caller is the only daemon, so a file that stands there is left
-    /// over from one that died.
-    pub(super) fn bind(path: &Path) -> Result<Self> {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {}", path.display()));
-            }
-            _ => {}
-        }
-        let before = umask(Mode::from_bits_truncate(0o177));
-        let listener = UnixListener::bind(path);
-        umask(before);
-        let listener = listener.with_context(|| format!("cannot listen at {}", path.display()))?;
-        listener.set_nonblocking(true)?;
+    /// Listens at `path`, for root and the group `readers`.
+    pub(super) fn bind(path: &Path, readers: Option<Gid>, turned_away: TurnedAway) -> Result<Self> {
+        let clients = Clients::at_path(path, readers, turned_away.clone())?;
         Ok(Self {
-            listener,
-            path: path.to_owned(),
+            clients,
+            turned_away,
         })
     }
 
-    /// Answers one client that waits, if there is one. A client that went away or does not
-    /// read harms nobody but itself.
-    pub(super) fn answer(&self, status: impl FnOnce() -> Result<Status>) {
-        let Ok((client, _)) = self.listener.accept() else {
-            return;
-        };
-        let _ = send(client, status);
+    /// Why those who may read cannot, though there are some.
+    pub(super) fn closed(&self) -> Option<&str> {
+        self.clients.closed()
+    }
+
+    /// Does what there is to do for clients, without waiting; `answer` answers a question.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's own means failed: a client cannot bring that about.
+    pub(super) fn serve(&mut self, answer: impl FnMut(Question) -> Reply) -> Result<()> {
+        let turned_away = &self.turned_away;
+        self.clients.serve(&mut Questions {
+            answer,
+            turned_away,
+        })
+    }
+
+    /// Tells an event to the clients that follow them.
+    pub(super) fn tell(&mut self, event: &Event) -> Result<()> {
+        if !self.clients.is_followed() {
+            return Ok(());
+        }
+        let mut line = Vec::new();
+        put(&mut line, &Answer::Answer(event));
+        let end = Reply::refusal(
+            "events came faster than they were read, and the rest is left out; \
+             'coregate events' shows what is remembered",
+        );
+        self.clients.tell(&line, &end.bytes)
     }
 }
 
 impl AsFd for Control {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.listener.as_fd()
+        self.clients.as_fd()
     }
 }
 
-impl Drop for Control {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
-    }
+/// Who answers questions.
+struct Questions<'a, F> {
+    answer: F,
+    turned_away: &'a TurnedAway,
 }
 
-fn send(mut client: UnixStream, status: impl FnOnce() -> Result<Status>) -> Result<()> {
-    client.set_nonblocking(false)?;
-    client.set_write_timeout(Some(ANSWER_TIME))?;
-    let mut line = serde_json::to_vec(&status()?)?;
-    line.push(b'\n');
-    Ok(client.write_all(&line)?)
-}
-
-/// Asks the daemon that listens at `path` for its status.
-///
-/// # Errors
-///
-/// No daemon listens there, this user may not ask, or the answer is not one.
-pub fn ask(path: &Path) -> Result<Status> {
-    let mut stream = match UnixStream::connect(path) {
-        Ok(stream) => stream,
-        Err(error) => match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => bail!(
-                "no daemon is running (nothing listens at {}){}; start one with \
-                 'coregate daemon --policy FILE'",
-                path.display(),
-                if pins::stands() {
-                    ", but a gate stands without one"
-                } else {
-                    ""
-                }
-            ),
-            io::ErrorKind::PermissionDenied => bail!(
-                "only root may ask the daemon ({}: permission denied); try with sudo",
-                path.display()
-            ),
-            _ => {
-                return Err(error).with_context(|| format!("cannot connect to {}", path.display()));
+impl<F: FnMut(Question) -> Reply> Speaker for Questions<'_, F> {
+    fn answer(&mut self, peer: Peer, heard: &[u8], new: usize) -> Option<Reply> {
+        let most = match peer {
+            Peer::Root => MAX_QUESTION,
+            _ => MAX_READERS_QUESTION,
+        };
+        let end = heard[new..].iter().position(|byte| *byte == b'\n');
+        let length = end.map_or(heard.len(), |end| new + end);
+        if length > most {
+            return Some(unknown(&format!("longer than {most} bytes")));
+        }
+        end?;
+        let question = match serde_json::from_slice(&heard[..length]) {
+            Ok(question) => question,
+            Err(error) => return Some(unknown(&error.to_string())),
+        };
+        let denied = match peer {
+            Peer::Root => None,
+            Peer::Reader(_) => changes(&question).then(|| {
+                format!(
+                    "only root may change what holds, and members of the group {READERS} may \
+                     only read; try with sudo"
+                )
+            }),
+            Peer::Stranger(_) | Peer::Anybody => Some(format!(
+                "only root and members of the group {READERS} may ask the daemon; try with sudo"
+            )),
+        };
+        Some(match denied {
+            None => (self.answer)(question),
+            Some(why) => {
+                count(&self.turned_away.refused);
+                Reply::refusal(why)
             }
-        },
-    };
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let mut answer = Vec::new();
-    stream
-        .read_to_end(&mut answer)
-        .with_context(|| format!("the daemon at {} did not answer", path.display()))?;
-    serde_json::from_slice(&answer)
-        .with_context(|| format!("the daemon at {} gave no status", path.display()))
+        })
+    }
+
+    fn too_many(&self) -> Reply {
+        Reply::refusal("too many clients follow the events; end one of them")
+    }
 }
+
+/// Whether more is asked for than to read.
+fn changes(question: &Question) -> bool {
+    match question {
+        Question::Status | Question::Events { .. } => false,
+        Question::Reload
+        | Question::Rehearse { .. }
+        | Question::Promote
+        | Question::Drop
+        | Question::Order { .. } => true,
+    }
+}
+
+fn unknown(why: &str) -> Reply {
+    Reply::refusal(format!("this is no question that the daemon knows: {why}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,23 +2,33 @@
 //! The types of `bpf/abi.h` as bytes: keys and values of maps, records of the ring buffer.
 
 pub use super::skel::types::{
-    action, claim_head, core, counters, effect, event, exe, failures, hold, hook, launch_key,
-    limits, mode, node, rule, scope, settings, source, survey, verdict,
+    action, active, candidate, change, claim_head, core, counters, details, effect, event,
+    failures, hold, hook, kept, key, key_exe, limits, literal, literal_kind, mode, node, order,
+    order_word, outcome, pace, rule, scope, settings, shape, source, string, string_kind, suffix,
+    survey, verdict,
 };
 use crate::raw::plain_types;
-pub(super) use crate::raw::{bytes, live, read};
+pub(super) use crate::raw::{bytes, live, read, write};
 
 plain_types! {
+    candidate: 16,
+    change: 16,
     claim_head: 16,
     core: 40,
-    counters: 40,
-    event: 352,
-    exe: 280,
-    launch_key: 12,
-    failures: 56,
+    counters: 80,
+    details: 1296,
+    event: 952,
+    failures: 88,
+    kept: 440,
+    key: 24,
+    literal: 8,
     node: 8,
+    order: 336,
+    pace: 16,
     rule: 56,
-    survey: 32,
+    string: 24,
+    suffix: 16,
+    survey: 36,
 }
 
 /// The text in a NUL-padded field, with what is not UTF-8 replaced.

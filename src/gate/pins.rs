@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What stays in the kernel when the daemon ends: links, by which the hooks stay attached, and
-//! the maps of claims. It is pinned in a BPF file system (kernel/bpf/inode.c), for root alone.
+//! What stays in the kernel when the daemon ends: links, by which the hooks stay attached, the maps
+//! of claims, and what the next daemon goes on with. It is pinned in a BPF file system
+//! (kernel/bpf/inode.c), for root alone.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -8,6 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use libbpf_rs::{Link, MapCore, MapHandle, MapMut, OpenMapMut};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 /// Where the gate is pinned.
@@ -20,7 +22,12 @@ const NEW_LINKS: &str = "new-links";
 
 /// The maps of claims. The number changes with the form of what they hold: a gate that knows
 /// another form begins without claims.
-const CLAIMS: &str = "claims-1";
+pub(super) const CLAIMS: &str = "claims-1";
+
+/// Likewise events that are not read, counts of failures, and what root said of the mode.
+pub(super) const KEPT: &str = "kept-1";
+/// The map there that is a section.
+pub(super) const SECTION: &str = "section";
 
 /// Why the gate could not be pinned or taken down.
 #[derive(Debug, thiserror::Error)]
@@ -66,11 +73,11 @@ pub fn stands() -> bool {
     at(LINKS).exists()
 }
 
-/// Lets maps that are not loaded yet be those of the gate that stands, if it has all of them in
-/// the same size.
-pub(super) fn reuse(maps: &mut [(&str, &mut OpenMapMut<'_>)]) -> Result<(), Error> {
+/// Lets maps that are not loaded yet be those in this folder of the gate that stands, if it has all of
+/// them in the same size.
+pub(super) fn reuse(folder: &str, maps: &mut [(&str, &mut OpenMapMut<'_>)]) -> Result<(), Error> {
     let same = |(name, map): &(&str, &mut OpenMapMut<'_>)| {
-        MapHandle::from_pinned_path(at(CLAIMS).join(name)).is_ok_and(|pinned| {
+        open(folder, name).is_some_and(|pinned| {
             pinned.max_entries() == map.max_entries() && pinned.value_size() == map.value_size()
         })
     };
@@ -78,9 +85,14 @@ pub(super) fn reuse(maps: &mut [(&str, &mut OpenMapMut<'_>)]) -> Result<(), Erro
         return Ok(());
     }
     for (name, map) in maps {
-        map.reuse_pinned_map(at(CLAIMS).join(name))?;
+        map.reuse_pinned_map(at(folder).join(name))?;
     }
     Ok(())
+}
+
+/// The map of this name in this folder of the gate that stands. `None`: there is none.
+pub(super) fn open(folder: &str, name: &str) -> Option<MapHandle> {
+    MapHandle::from_pinned_path(at(folder).join(name)).ok()
 }
 
 /// Whether a gate can stay: there is a file system for it.
@@ -97,34 +109,53 @@ pub(super) fn can_stay() -> Result<(), Error> {
 /// without one.
 pub(super) fn pin(
     links: &mut [(String, Link)],
-    maps: &mut [(&str, &mut MapMut<'_>)],
+    folders: &mut [(&str, &mut [(&str, &mut MapMut<'_>)])],
 ) -> Result<(), Error> {
     remove(&at(NEW_LINKS))?;
-    remove(&at(CLAIMS))?;
-    for folder in [LINKS, NEW_LINKS, CLAIMS].map(at) {
-        let made = fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&folder);
-        made.map_err(failed("make", &folder))?;
-    }
-    for (name, map) in maps {
-        map.pin(at(CLAIMS).join(name))?;
+    make(&at(NEW_LINKS))?;
+    for (folder, maps) in folders {
+        pin_maps(folder, maps)?;
     }
     for (name, link) in &mut *links {
         link.pin(at(NEW_LINKS).join(name))?;
     }
-    let old = names(&at(LINKS))?;
-    for (name, _) in links.iter() {
-        let (from, to) = (at(NEW_LINKS).join(name), at(LINKS).join(name));
-        fs::rename(&from, &to).map_err(failed("move", &from))?;
-    }
-    for name in old {
-        if !links.iter().any(|(new, _)| *new == name) {
-            remove(&at(LINKS).join(name))?;
-        }
-    }
+    // All at once: whenever this process is killed, the hooks of one gate stand in the place.
+    let turn = if stands() {
+        RenameFlags::RENAME_EXCHANGE
+    } else {
+        RenameFlags::empty()
+    };
+    let (from, to) = (at(NEW_LINKS), at(LINKS));
+    renameat2(AT_FDCWD, &from, AT_FDCWD, &to, turn)
+        .map_err(io::Error::from)
+        .map_err(failed("move", &from))?;
     remove(&at(NEW_LINKS))
+}
+
+/// Pins maps that are not those that are pinned already.
+fn pin_maps(folder: &str, maps: &mut [(&str, &mut MapMut<'_>)]) -> Result<(), Error> {
+    let id = |map: &dyn MapCore| map.info().map(|info| info.info.id).ok();
+    let is_pinned = |(name, map): &(&str, &mut MapMut<'_>)| {
+        open(folder, name).is_some_and(|pinned| id(&pinned) == id(*map))
+    };
+    // Those are not touched: this process may be killed at any moment.
+    if maps.iter().all(is_pinned) {
+        return Ok(());
+    }
+    remove(&at(folder))?;
+    make(&at(folder))?;
+    for (name, map) in maps {
+        map.pin(at(folder).join(name))?;
+    }
+    Ok(())
+}
+
+fn make(folder: &Path) -> Result<(), Error> {
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder);
+    made.map_err(failed("make", folder))
 }
 
 /// Takes down the gate that is pinned: the names of the hooks that it was attached to. Its claims

@@ -9,7 +9,9 @@
 mod facts;
 mod idle_source;
 mod needs;
+mod parameter;
 
 pub use facts::{Btf, Fact, Facts, Lockdown, Privileges, SchedExt, Symbols};
 pub use idle_source::{IdleSource, Source, idle_source};
 pub use needs::{Need, Required, Status, needs, required};
+pub use parameter::Parameter;

@@ -11,6 +11,8 @@ use annotate_snippets::{
 };
 use serde::Serialize;
 
+use super::{Origin, Source};
+
 /// The most errors that are shown as text. A file that is wrong throughout is
 /// mended from its top.
 const MAX_SHOWN: usize = 20;
@@ -22,6 +24,8 @@ const MAX_MESSAGE: usize = 400;
 /// One mistake in a policy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
+    /// The file, as it was named to the parser.
+    pub file: String,
     /// The line, from 1.
     pub line: usize,
     /// The column, in characters, from 1.
@@ -38,17 +42,14 @@ pub struct Diagnostic {
     marked: Range<usize>,
 }
 
-/// Everything that is wrong with one policy file; never empty.
+/// Everything that is wrong with one policy; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Errors {
-    file: Arc<str>,
-    list: Vec<Diagnostic>,
-}
+pub struct Errors(pub(super) Vec<Diagnostic>);
 
 impl Errors {
-    /// The mistakes, in the order in which they stand in the file.
+    /// The mistakes, source by source, in the order in which they stand in each.
     pub fn list(&self) -> &[Diagnostic] {
-        &self.list
+        &self.0
     }
 
     /// The mistakes as text, the first 20 of them; `styled` adds terminal
@@ -60,17 +61,13 @@ impl Errors {
             Renderer::plain()
         };
         let mut text = String::new();
-        for diagnostic in self.list.iter().take(MAX_SHOWN) {
-            text += &renderer.render(&[diagnostic.group(&self.file)]);
+        for diagnostic in self.0.iter().take(MAX_SHOWN) {
+            text += &renderer.render(&[diagnostic.group()]);
             text += "\n\n";
         }
         text.truncate(text.trim_end().len());
-        if let Some(more) = self
-            .list
-            .len()
-            .checked_sub(MAX_SHOWN)
-            .filter(|more| *more > 0)
-        {
+        let more = self.0.len().saturating_sub(MAX_SHOWN);
+        if more > 0 {
             let s = if more == 1 { "" } else { "s" };
             text += &format!("\n\nand {more} more error{s}");
         }
@@ -86,12 +83,27 @@ impl fmt::Display for Errors {
 
 impl std::error::Error for Errors {}
 
+/// In one line, for logs.
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            file,
+            line,
+            column,
+            message,
+            hint,
+            ..
+        } = self;
+        write!(f, "{file}:{line}:{column}: {message}; {hint}")
+    }
+}
+
 impl Diagnostic {
-    fn group<'a>(&'a self, file: &'a str) -> Group<'a> {
+    fn group(&self) -> Group<'_> {
         let mark = AnnotationKind::Primary.span(self.marked.clone());
         let line = Snippet::source(self.source.as_str())
             .line_start(self.line)
-            .path(file);
+            .path(self.file.as_str());
         Level::ERROR
             .primary_title(self.message.as_str())
             .element(line.annotation(mark))
@@ -99,7 +111,7 @@ impl Diagnostic {
     }
 }
 
-/// A policy text that is being read, and the mistakes found so far.
+/// A source that is being read, and the mistakes found in it so far.
 pub(super) struct Report<'t> {
     file: Arc<str>,
     text: &'t str,
@@ -109,14 +121,15 @@ pub(super) struct Report<'t> {
 }
 
 impl<'t> Report<'t> {
-    pub(super) fn new(file: &str, text: &'t str) -> Self {
+    pub(super) fn new(source: &'t Source) -> Self {
+        let text = source.text.as_str();
         let after_breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let line_starts = [0]
             .into_iter()
             .chain(after_breaks.map(|(at, _)| at + 1))
             .collect();
         Self {
-            file: file.into(),
+            file: source.name.as_str().into(),
             text,
             line_starts,
             errors: Vec::new(),
@@ -139,31 +152,28 @@ impl<'t> Report<'t> {
         self.errors.push((at, message, hint.into()));
     }
 
-    /// The file, as it was named.
-    pub(super) fn file(&self) -> &Arc<str> {
-        &self.file
+    /// The place of the byte `at`.
+    pub(super) fn origin(&self, at: usize) -> Origin {
+        Origin {
+            file: self.file.clone(),
+            line: self.line(at),
+        }
     }
 
     /// The line, from 1, that the byte `at` stands in.
-    pub(super) fn line(&self, at: usize) -> usize {
+    fn line(&self, at: usize) -> usize {
         self.line_starts.partition_point(|start| *start <= at)
     }
 
-    /// `value`, or what stopped it from being one.
-    pub(super) fn finish<T>(self, value: T) -> Result<T, Errors> {
-        if self.errors.is_empty() {
-            return Ok(value);
-        }
+    /// The mistakes, in the order in which they stand in the text.
+    pub(super) fn finish(self) -> Vec<Diagnostic> {
         let mut list: Vec<_> = self
             .errors
             .iter()
             .map(|(at, message, hint)| self.place(at.clone(), message, hint))
             .collect();
         list.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
-        Err(Errors {
-            file: self.file,
-            list,
-        })
+        list
     }
 
     fn place(&self, at: Range<usize>, message: &str, hint: &str) -> Diagnostic {
@@ -173,6 +183,7 @@ impl<'t> Report<'t> {
         // A value may go over several lines: the caret stays in the first.
         let marked = floor(source, at.start - start)..floor(source, at.end - start);
         Diagnostic {
+            file: self.file.to_string(),
             line,
             column: source[..marked.start].chars().count() + 1,
             message: message.into(),

@@ -2,24 +2,19 @@
 //! From TOML to values of the right type, with the place of each: what is
 //! known of keys and types, and nothing of what they mean.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
 
+use humantime::{format_duration, parse_duration};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Word;
 use super::diagnostic::Report;
-
-/// The keys of `[gate]`.
-pub const GATE_KEYS: &[&str] = &["mode", "on_unknown"];
-
-/// The keys of a `[[rule]]`.
-pub const RULE_KEYS: &[&str] = &[
-    "name", "exe", "user", "on", "cores", "scope", "own_core", "hold", "settle", "action", "errno",
-];
+use super::keys::{GATE_KEYS, Key, LOG_KEYS, METRICS_KEYS, RULE_KEYS};
 
 /// The sections of a policy.
-const SECTIONS: &[&str] = &["gate", "rule"];
+const SECTIONS: &[&str] = &["gate", "log", "metrics", "rule"];
 
 /// How alike two words must be, from 0 to 1, for one to be offered for the
 /// other: at 0.75 "corse" finds "cores", and "colour" finds nothing.
@@ -32,10 +27,20 @@ const MAX_SYNTAX_ERRORS: usize = 1000;
 /// A value of the document, and its place in bytes.
 pub(super) type Value<'d> = Spanned<DeValue<'d>>;
 
-/// One `[gate]` or `[[rule]]`.
+/// The sections of one source, as far as they are there.
+#[derive(Default)]
+pub(super) struct Sections<'d> {
+    pub(super) gate: Option<Section<'d>>,
+    pub(super) log: Option<Section<'d>>,
+    pub(super) metrics: Option<Section<'d>>,
+    /// In file order.
+    pub(super) rules: Vec<Section<'d>>,
+}
+
+/// One `[gate]`, `[log]`, `[metrics]` or `[[rule]]`.
 #[derive(Clone)]
 pub(super) struct Section<'d> {
-    /// As the policy writes it: `[gate]` or `[[rule]]`.
+    /// As the policy writes it, with its brackets.
     pub(super) title: &'static str,
     /// The place of the header.
     pub(super) at: Range<usize>,
@@ -47,13 +52,14 @@ impl<'d> Section<'d> {
         self.table.get(key)
     }
 
-    fn refuse_unknown_keys(&self, known: &[&str], report: &mut Report<'_>) {
+    fn refuse_unknown_keys(&self, known: &[Key], report: &mut Report<'_>) {
+        let known: Vec<_> = known.iter().map(|key| key.name).collect();
         for key in self.table.keys() {
             let name = key.get_ref();
             if !known.contains(&name.as_ref()) {
                 let message = format!("unknown key `{name}` in {}", self.title);
                 let others = format!("the keys here are {}", known.join(", "));
-                report.error(key.span(), message, near_key(name, known, &others));
+                report.error(key.span(), message, near_key(name, &known, &others));
             }
         }
     }
@@ -75,30 +81,35 @@ pub(super) fn parse<'d>(text: &'d str, report: &mut Report<'_>) -> Option<DeTabl
     (!not_toml).then(|| document.into_inner())
 }
 
-/// The `[gate]` section, if there is one, and all rules, in file order.
-pub(super) fn sections<'d>(
-    document: &'d DeTable<'d>,
-    report: &mut Report<'_>,
-) -> (Option<Section<'d>>, Vec<Section<'d>>) {
-    let mut gate = None;
-    let mut rules = Vec::new();
+/// The sections of a document.
+pub(super) fn sections<'d>(document: &'d DeTable<'d>, report: &mut Report<'_>) -> Sections<'d> {
+    let mut sections = Sections::default();
     for (key, value) in document {
         match key.get_ref().as_ref() {
-            "gate" => gate = table(value, "[gate]", report),
-            "rule" => rules = rule_tables(key.span(), value, report),
+            "gate" => sections.gate = table(value, "[gate]", report),
+            "log" => sections.log = table(value, "[log]", report),
+            "metrics" => sections.metrics = table(value, "[metrics]", report),
+            "rule" => sections.rules = rule_tables(key.span(), value, report),
             other => {
-                let hint = near_key(other, SECTIONS, "a policy has [gate] and [[rule]] sections");
+                let others = "a policy has [gate], [log], [metrics] and [[rule]] sections";
+                let hint = near_key(other, SECTIONS, others);
                 report.error(key.span(), format!("unknown key `{other}`"), hint);
             }
         }
     }
-    if let Some(gate) = &gate {
-        gate.refuse_unknown_keys(GATE_KEYS, report);
+    for (section, keys) in [
+        (&sections.gate, GATE_KEYS),
+        (&sections.log, LOG_KEYS),
+        (&sections.metrics, METRICS_KEYS),
+    ] {
+        if let Some(section) = section {
+            section.refuse_unknown_keys(keys, report);
+        }
     }
-    for rule in &rules {
+    for rule in &sections.rules {
         rule.refuse_unknown_keys(RULE_KEYS, report);
     }
-    (gate, rules)
+    sections
 }
 
 fn table<'d>(
@@ -201,6 +212,41 @@ pub(super) fn boolean(key: &str, value: &Value<'_>, report: &mut Report<'_>) -> 
     given
 }
 
+/// The time that `value` is. `None`: it is none, or out of range, and the report says so. With an
+/// example, and what to do when it is too short and too long.
+pub(super) fn duration(
+    key: &str,
+    value: &Value<'_>,
+    (example, range, short, long): (&str, RangeInclusive<Duration>, &str, &str),
+    report: &mut Report<'_>,
+) -> Option<Duration> {
+    let hint = format!("write a number and its unit in quotes: {key} = \"{example}\"");
+    let text = string(&format!("`{key}`"), value, &hint, report)?;
+    let time = match parse_duration(text) {
+        Ok(time) => time,
+        Err(error) => {
+            let message = format!("`{key}` cannot be {text:?}: {error}");
+            report.error(value.span(), message, hint);
+            return None;
+        }
+    };
+    if range.contains(&time) {
+        return Some(time);
+    }
+    let (least, most) = range.into_inner();
+    let message = format!(
+        "`{key}` is {text:?}, and goes from {} to {}",
+        format_duration(least),
+        format_duration(most)
+    );
+    report.error(
+        value.span(),
+        message,
+        if time < least { short } else { long },
+    );
+    None
+}
+
 /// The entries of the list that `value` is. `None`: it is none, or an empty
 /// one, and the report says so, with `hint` on what to write.
 pub(super) fn list<'d>(
@@ -258,12 +304,19 @@ pub(super) fn word<T: Word + Default>(
     key: &str,
     report: &mut Report<'_>,
 ) -> T {
-    let Some(value) = section.get(key) else {
-        return T::default();
-    };
+    word_if_given(section, key, report).unwrap_or_default()
+}
+
+/// The word that `value` is. `None`: it is not there or wrong, and in that case the report says so.
+pub(super) fn word_if_given<T: Word>(
+    section: &Section<'_>,
+    key: &str,
+    report: &mut Report<'_>,
+) -> Option<T> {
+    let value = section.get(key)?;
     let choices = choices::<T>();
     let choice = format!("`{key}` is {}", any_of(&choices));
-    choose(&format!("`{key}`"), value, &choices, &choice, report).unwrap_or_default()
+    choose(&format!("`{key}`"), value, &choices, &choice, report)
 }
 
 fn choices<T: Word>() -> Vec<(&'static str, T)> {
@@ -296,9 +349,14 @@ pub(super) fn choose<T: Clone>(
 /// What to say about a key that is not among `known`: where it belongs, which
 /// of them it is like, or else `others`.
 fn near_key(key: &str, known: &[&str], others: &str) -> String {
-    let home = [("[gate]", GATE_KEYS), ("a [[rule]]", RULE_KEYS)]
-        .into_iter()
-        .find(|(_, keys)| keys.contains(&key));
+    let home = [
+        ("[gate]", GATE_KEYS),
+        ("[log]", LOG_KEYS),
+        ("[metrics]", METRICS_KEYS),
+        ("a [[rule]]", RULE_KEYS),
+    ]
+    .into_iter()
+    .find(|(_, keys)| keys.iter().any(|known| known.name == key));
     if let Some((home, _)) = home {
         return format!("`{key}` is a key of {home}: move it there");
     }

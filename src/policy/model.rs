@@ -5,22 +5,10 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::words::words;
-use super::{HostNode, Selectors};
-
-/// The most rules a policy may have. The maps of the gate are sized for it.
-pub const MAX_RULES: usize = 16_384;
-
-/// The most pairs of a program and a user that all rules together may name; a
-/// rule for every user has one for each of its programs. The same.
-pub const MAX_PAIRS: usize = 65_536;
-
-/// The longest `exe`, in bytes. The gate's key for a path is 256 bytes with
-/// the NUL that ends it.
-pub const MAX_EXE: usize = 255;
-
-/// The longest rule name, in bytes. It stands in every event of the rule.
-pub const MAX_NAME: usize = 63;
+use super::{HostNode, Log, Metrics, Selectors};
 
 words! {
     /// What the gate does with a verdict that is not `admit`.
@@ -141,7 +129,8 @@ impl Hold {
 
 /// Where the cores of a launch may lie. Of these, cores that the launcher may
 /// not run on never count.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
 pub enum Scope {
     /// All on the node where the launcher runs.
     #[default]
@@ -181,22 +170,130 @@ impl Scope {
     }
 }
 
+/// A scope as a policy has it, and an event.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Word(String),
+    Nodes(Vec<u32>),
+}
+
+impl From<Scope> for Written {
+    fn from(scope: Scope) -> Self {
+        if let Scope::Nodes(list) = scope {
+            return Self::Nodes(list);
+        }
+        let word = Scope::WORDS.iter().find(|(_, value)| *value == scope);
+        Self::Word(word.map_or_else(String::new, |(word, _)| (*word).into()))
+    }
+}
+
+impl TryFrom<Written> for Scope {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        match written {
+            Written::Nodes(list) => Ok(Self::Nodes(list)),
+            Written::Word(word) => {
+                let known = Self::WORDS.iter().find(|(known, _)| *known == word);
+                let (_, scope) = known.ok_or_else(|| format!("{word:?} is no scope"))?;
+                Ok(scope.clone())
+            }
+        }
+    }
+}
+
+words! {
+    /// What the gate does by itself when its lease has ended.
+    #[derive(Default)]
+    pub enum LeaseEnd {
+        /// Go on. The default: a dead daemon changes no verdict.
+        #[default]
+        Keep = "keep",
+        /// Deny nothing.
+        Observe = "observe",
+        /// Judge nothing, as if it were detached.
+        Detach = "detach",
+    }
+}
+
+/// How long the gate does what the policy says when nobody looks after it: the daemon does several
+/// times in that time. The clock stands still while the machine is suspended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// How long; one of [`Lease::RANGE`].
+    pub time: Duration,
+    /// What it does then.
+    pub end: LeaseEnd,
+}
+
+impl Lease {
+    /// How long it may be: a daemon is started anew within seconds, and may be busy for one.
+    pub const RANGE: RangeInclusive<Duration> =
+        Duration::from_secs(5)..=Duration::from_secs(24 * 3600);
+}
+
+/// As `status` says it.
+impl std::fmt::Display for Lease {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{}, then {}",
+            humantime::format_duration(self.time),
+            self.end
+        )
+    }
+}
+
 /// A whole policy. Its rules are in file order, and the first that matches
 /// decides.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Whether denials take effect.
     pub mode: Mode,
-    /// What happens to a launch when idleness cannot be known.
-    pub on_unknown: OnUnknown,
-    /// At most [`MAX_RULES`]; their names differ.
+    /// What happens to a launch when idleness cannot be known; `None` if the policy does not say. See [`Policy::on_unknown`].
+    pub on_unknown: Option<OnUnknown>,
+    /// `None`: the gate does what the policy says for ever.
+    pub lease: Option<Lease>,
+    /// How many events a second a rule may have of launches that go on, and how many of the others;
+    /// 0 to [`Policy::MOST_EVENT_RATE`], where 0 is for no limit.
+    pub event_rate: u32,
+    /// Where verdicts are logged.
+    pub log: Log,
+    /// Where metrics are to be had.
+    pub metrics: Metrics,
+    /// At most [`super::MAX_RULES`]; their names differ.
     pub rules: Vec<Rule>,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            mode: Mode::default(),
+            on_unknown: None,
+            lease: None,
+            event_rate: 100,
+            log: Log::default(),
+            metrics: Metrics::default(),
+            rules: Vec::new(),
+        }
+    }
+}
+
+impl Policy {
+    /// Events that are closer than a microsecond are not told apart.
+    pub const MOST_EVENT_RATE: u32 = 1_000_000;
+
+    /// What happens to a launch when idleness cannot be known.
+    pub fn on_unknown(&self) -> OnUnknown {
+        self.on_unknown.unwrap_or_default()
+    }
 }
 
 /// One rule: whom it matches, what the launch needs, what happens otherwise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// 1 to [`MAX_NAME`] bytes out of `[A-Za-z0-9._-]`.
+    /// 1 to [`super::MAX_NAME`] bytes out of `[A-Za-z0-9._-]`.
     pub name: String,
     /// Whom it matches.
     pub selectors: Selectors,
@@ -216,8 +313,9 @@ pub struct Rule {
     pub hold: Hold,
     /// What happens when they are not there.
     pub action: Action,
-    /// With which error a launch is denied.
-    pub errno: Errno,
+    /// With which error a launch is denied; `None` if the rule does not say.
+    /// See [`Rule::errno`].
+    pub errno: Option<Errno>,
     /// Where the rule stands.
     pub origin: Origin,
 }
@@ -235,6 +333,11 @@ impl Rule {
     /// a fork or a thread, since the launcher itself stays there.
     pub fn own_core(&self, hook: Hook) -> bool {
         self.own_core.unwrap_or(hook == Hook::Exec)
+    }
+
+    /// With which error a launch is denied.
+    pub fn errno(&self) -> Errno {
+        self.errno.unwrap_or_default()
     }
 }
 

@@ -24,29 +24,21 @@ impl Host for Machine {
         Ok((name == "redis").then_some(101))
     }
 
-    fn resolve(&self, exe: &str) -> Option<String> {
-        (exe == "/link").then(|| "/where/it/leads".into())
+    fn gid(&self, name: &str) -> Result<Option<u32>, String> {
+        Ok((name == "trading").then_some(55))
+    }
+
+    fn resolve(&self, path: &str) -> Option<String> {
+        match path {
+            "/link" | "/link/" => Some("/where/it/leads".into()),
+            "/top/" => Some("/".into()),
+            "/star" | "/star/" => Some("/a*b".into()),
+            _ => None,
+        }
     }
 
     fn nodes(&self) -> Option<&[HostNode]> {
         Some(NODES)
-    }
-}
-
-/// A machine whose topology could not be read.
-struct Blind;
-
-impl Host for Blind {
-    fn uid(&self, _: &str) -> Result<Option<u32>, String> {
-        Ok(None)
-    }
-
-    fn resolve(&self, _: &str) -> Option<String> {
-        None
-    }
-
-    fn nodes(&self) -> Option<&[HostNode]> {
-        None
     }
 }
 
@@ -58,7 +50,7 @@ fn rules(count: usize) -> String {
 
 #[test]
 fn as_many_rules_as_the_maps_hold() {
-    let policy = parse("p.toml", &rules(MAX_RULES), &Machine).unwrap();
+    let policy = parse(&[Source::new("p.toml", rules(MAX_RULES))], &Machine).unwrap();
     assert_eq!(policy.rules.len(), MAX_RULES);
     assert_eq!(
         policy.rules[MAX_RULES - 1].origin.line,
@@ -68,7 +60,7 @@ fn as_many_rules_as_the_maps_hold() {
 
 #[test]
 fn more_rules_than_the_maps_hold() {
-    let errors = parse("p.toml", &rules(MAX_RULES + 2), &Machine).unwrap_err();
+    let errors = parse(&[Source::new("p.toml", rules(MAX_RULES + 2))], &Machine).unwrap_err();
     let [error] = errors.list() else {
         panic!("{errors}")
     };
@@ -81,13 +73,138 @@ fn more_rules_than_the_maps_hold() {
 }
 
 #[test]
+fn as_many_strings_as_the_maps_hold() {
+    let keys = ["exe", "unit", "parent", "argv"];
+    let entry = |n: usize| match keys[n % 4] {
+        // The same text in two keys is two strings.
+        key @ ("unit" | "argv") => format!("{key} = \"{}\"", n / 4),
+        key => format!("{key} = \"/{}\"", n / 4),
+    };
+    let rule = |n: usize| {
+        let keys: String = (4 * n..4 * n + 4).map(|n| entry(n) + "\n").collect();
+        format!("[[rule]]\nname = \"r{n}\"\n{keys}")
+    };
+    let fits: String = (0..MAX_STRINGS / 4).map(rule).collect();
+    // What is there already takes no room.
+    let again = "[[rule]]\nname = \"again\"\nexe = \"/0\"\nargv = \"7\"\n";
+    let policy = parse(&[Source::new("p.toml", fits.clone() + again)], &Machine).unwrap();
+    assert_eq!(policy.rules.len(), MAX_STRINGS / 4 + 1);
+    let more = "[[rule]]\nname = \"more\"\nexe = [\"/0/\", \"/0*\"]\n";
+    let errors = parse(
+        &[Source::new("p.toml", fits + again + more + again)],
+        &Machine,
+    )
+    .unwrap_err();
+    let messages: Vec<_> = errors.list().iter().map(|error| &error.message).collect();
+    assert_eq!(
+        messages[0],
+        "the rules up to this one have 32770 different strings, and the gate has room for 32768"
+    );
+    assert_eq!(messages.len(), 2, "{messages:?}");
+}
+
+#[test]
+fn sources_are_one_policy_in_their_order() {
+    let rule = |name: &str| format!("\n[[rule]]\nname = {name:?}\nexe = \"/a\"\n");
+    let policy = parse(
+        &[
+            Source::new(
+                "b.toml",
+                format!("[gate]\nmode = \"enforce\"\n{}", rule("z")),
+            ),
+            Source::new("c.toml", rule("y") + &rule("x")),
+            Source::new("d.toml", ""),
+            Source::new("a.toml", rule("w")),
+        ],
+        &Machine,
+    )
+    .unwrap();
+    assert_eq!((policy.mode, policy.on_unknown), (Mode::Enforce, None));
+    let rules = policy.rules.iter();
+    let places: Vec<_> = rules
+        .map(|rule| format!("{} {}", rule.name, rule.origin))
+        .collect();
+    assert_eq!(
+        places,
+        ["z b.toml:4", "y c.toml:2", "x c.toml:6", "w a.toml:2"]
+    );
+    assert_eq!(parse(&[], &Machine), Ok(Policy::default()));
+}
+
+/// Even where nothing stands in the policy file, and where it is not TOML.
+#[test]
+fn no_drop_in_sets_the_mode() {
+    let gate = Source::new("gate.toml", "[gate]\nmode = \"enforce\"\n");
+    for first in ["", "[gate]\nmode = \"observe\"\n", "[["] {
+        let sources = [Source::new("p.toml", first), gate.clone()];
+        let errors = parse(&sources, &Machine).unwrap_err();
+        let refused = errors.list().last().unwrap();
+        assert_eq!((refused.file.as_str(), refused.line), ("gate.toml", 1));
+        assert!(
+            refused
+                .message
+                .starts_with("[gate] stands in the policy file only")
+        );
+    }
+    assert_eq!(parse(&[gate], &Machine).unwrap().mode, Mode::Enforce);
+}
+
+/// The places and the messages of what is wrong.
+fn told(sources: &[Source]) -> Vec<String> {
+    let errors = parse(sources, &Machine).unwrap_err();
+    let told = errors.list().iter();
+    told.map(|error| {
+        format!(
+            "{}:{}: {}; {}",
+            error.file, error.line, error.message, error.hint
+        )
+    })
+    .collect()
+}
+
+#[test]
+fn limits_hold_for_all_sources_together() {
+    let named =
+        |name: &str, count| Source::new(name, rules(count).replace("\"r", &format!("\"{name}")));
+    let full = named("a.toml", MAX_RULES - 1);
+    assert!(parse(&[full.clone(), named("b.toml", 1)], &Machine).is_ok());
+    let hold = format!("rules, and the gate's maps hold {MAX_RULES}");
+    assert_eq!(
+        told(&[
+            full,
+            named("b.toml", 3),
+            Source::default(),
+            named("c.toml", 1)
+        ]),
+        [
+            format!("b.toml:4: 16386 {hold}; remove 2 rules; this is the first that does not fit"),
+            format!("c.toml:1: 16387 {hold}; remove 1 rule; this is the first that does not fit"),
+        ]
+    );
+    let globs = |name: &str, numbers: std::ops::Range<u32>| {
+        let globs: Vec<_> = numbers.map(|n| format!("a*{n}")).collect();
+        Source::new(
+            name,
+            format!("[[rule]]\nname = {name:?}\nunit = {globs:?}\n"),
+        )
+    };
+    assert_eq!(
+        told(&[globs("a", 0..32), globs("b", 31..32), globs("c", 31..33)]),
+        [
+            "c:1: the rules up to this one have 33 folders and patterns with a `*` that begin \
+             alike, and the gate has room for 32; let one folder or `*` stand for several of them"
+        ]
+    );
+}
+
+#[test]
 fn without_a_topology_cores_and_nodes_have_no_upper_limit() {
     let rule = |cores: &str| format!("[[rule]]\nname = \"r\"\nexe = \"/a\"\ncores = {cores}\n");
     let text = rule("9\nscope = [4294967295, 7]");
-    let policy = parse("p.toml", &text, &Blind).unwrap();
+    let policy = parse(&[Source::new("p.toml", &text)], &NoHost).unwrap();
     assert_eq!(policy.rules[0].scope, Scope::Nodes(vec![7, u32::MAX]));
     let text = rule("9\nscope = [4294967296, -1]");
-    let errors = parse("p.toml", &text, &Blind).unwrap_err();
+    let errors = parse(&[Source::new("p.toml", &text)], &NoHost).unwrap_err();
     let messages: Vec<_> = errors.list().iter().map(|error| &error.message).collect();
     assert_eq!(
         messages,
@@ -96,22 +213,22 @@ fn without_a_topology_cores_and_nodes_have_no_upper_limit() {
             "no machine has a node -1"
         ]
     );
-    let policy = parse("p.toml", &rule("4294967295"), &Blind).unwrap();
+    let policy = parse(&[Source::new("p.toml", rule("4294967295"))], &NoHost).unwrap();
     assert_eq!(policy.rules[0].cores, u32::MAX);
-    let errors = parse("p.toml", &rule("4294967296"), &Blind).unwrap_err();
+    let errors = parse(&[Source::new("p.toml", rule("4294967296"))], &NoHost).unwrap_err();
     assert!(errors.list()[0].message.contains("no machine has so many"));
-    assert!(parse("p.toml", &rule("0"), &Blind).is_err());
+    assert!(parse(&[Source::new("p.toml", rule("0"))], &NoHost).is_err());
 }
 
 #[test]
 fn defaults_are_the_safe_ones() {
-    let policy = parse("p.toml", &rules(1), &Machine).unwrap();
+    let policy = parse(&[Source::new("p.toml", rules(1))], &Machine).unwrap();
     assert_eq!(policy.mode, Mode::Observe);
-    assert_eq!(policy.on_unknown, OnUnknown::Admit);
+    assert_eq!(policy.on_unknown(), OnUnknown::Admit);
     let rule = &policy.rules[0];
     assert_eq!(rule.scope, Scope::Node);
     assert_eq!(
-        (rule.cores, rule.action, rule.errno),
+        (rule.cores, rule.action, rule.errno()),
         (1, Action::Deny, Errno::Eagain)
     );
     assert_eq!(
@@ -124,7 +241,7 @@ fn defaults_are_the_safe_ones() {
 fn how_long_cores_are_held() {
     let hold = |keys: &str| {
         let text = format!("[[rule]]\nname = \"r\"\nexe = \"/a\"\n{keys}\n");
-        parse("p.toml", &text, &Machine).map(|policy| policy.rules[0].hold)
+        parse(&[Source::new("p.toml", &text)], &Machine).map(|policy| policy.rules[0].hold)
     };
     let settle = |time: &str| hold(&format!("hold = \"settle\"\nsettle = {time:?}"));
     assert_eq!(hold("hold = \"exit\""), Ok(Hold::Exit));
@@ -162,7 +279,10 @@ fn what_a_scope_has() {
 fn the_own_core_counts_for_execs_unless_the_rule_says_otherwise() {
     let rule = |keys: &str| {
         let text = format!("[[rule]]\nname = \"r\"\nexe = \"/a\"\n{keys}\n");
-        parse("p.toml", &text, &Machine).unwrap().rules.remove(0)
+        parse(&[Source::new("p.toml", &text)], &Machine)
+            .unwrap()
+            .rules
+            .remove(0)
     };
     let counts = |keys: &str| {
         let rule = rule(keys);
@@ -216,7 +336,7 @@ fn messages_stay_readable() {
         "a.".repeat(100_000),
         "x = {a".repeat(100_000),
     ] {
-        let errors = parse("p.toml", &text, &Machine).unwrap_err();
+        let errors = parse(&[Source::new("p.toml", &text)], &Machine).unwrap_err();
         assert!(errors.list().len() <= 1000);
         assert!(errors.render(true).len() < 40_000);
     }
@@ -229,14 +349,7 @@ fn assert_sound(policy: &Policy) {
     for rule in &policy.rules {
         assert!(names.insert(&rule.name));
         assert!((1..=MAX_NAME).contains(&rule.name.len()));
-        let exe = &rule.selectors.exe[0].text;
-        assert!((2..=MAX_EXE).contains(&exe.len()));
-        assert!(exe.starts_with('/') && !exe.contains('\0'));
-        assert!(
-            exe[1..]
-                .split('/')
-                .all(|part| !["", ".", ".."].contains(&part))
-        );
+        assert_sound_selectors(&rule.selectors, &rule.on);
         assert!(!rule.on.is_empty() && rule.on.is_sorted_by_key(|hook| *hook as u8));
         assert!((1..=rule.scope.most_cores(NODES)).contains(&rule.cores));
         if let Scope::Nodes(numbers) = &rule.scope {
@@ -245,12 +358,66 @@ fn assert_sound(policy: &Policy) {
         if let Hold::Settle(time) = rule.hold {
             assert!(Hold::SETTLE_RANGE.contains(&time));
         }
-        assert!(rule.selectors.user.iter().all(|user| user.uid != u32::MAX));
     }
 }
 
+fn assert_sound_selectors(s: &Selectors, on: &[Hook]) {
+    let any = Selectors {
+        container: s.container,
+        ..Selectors::default()
+    };
+    assert_ne!(*s, any);
+    for path in s.exe.iter().chain(&s.parent) {
+        let resolved = path.resolved.to_string();
+        assert_eq!(Pattern::new(&resolved), path.resolved);
+        assert_eq!(
+            std::mem::discriminant(&Pattern::new(&path.text)),
+            std::mem::discriminant(&path.resolved)
+        );
+        for path in [&path.text, &resolved] {
+            assert!((2..=MAX_PATTERN).contains(&path.len()), "{path:?}");
+            assert_sound_path(path.strip_suffix('/').unwrap_or(path));
+            let (folder, name) = path.rsplit_once('/').unwrap();
+            assert!(!folder.contains('*') && name.matches('*').count() <= 1);
+        }
+    }
+    for cgroup in &s.cgroup {
+        assert!((2..=MAX_PATTERN).contains(&cgroup.len()), "{cgroup:?}");
+        assert_sound_path(cgroup);
+        assert!(!cgroup.contains('*'));
+    }
+    for unit in &s.unit {
+        let text = unit.to_string();
+        assert!((1..=MAX_PATTERN).contains(&text.len()) && text != "*");
+        assert!(!text.contains(['/', '\0']) && text.matches('*').count() <= 1);
+    }
+    for comm in &s.comm {
+        assert!((1..=MAX_COMM).contains(&comm.len()) && !comm.contains('\0'));
+    }
+    assert!(s.argv.len() <= ARGV_LOOKED_AT);
+    for arg in &s.argv {
+        assert!((1..=MAX_ARG).contains(&arg.len()) && !arg.contains('\0'));
+    }
+    if !(s.argv.is_empty() && s.parent.is_empty()) {
+        assert_eq!(on, [Hook::Exec]);
+    }
+    assert!(s.user.iter().all(|user| user.uid != u32::MAX));
+    assert!(s.group.iter().all(|group| group.gid != u32::MAX));
+}
+
+fn assert_sound_path(path: &str) {
+    let components = path.strip_prefix('/').unwrap();
+    assert!(!path.contains('\0'));
+    assert!(
+        components
+            .split('/')
+            .all(|part| !["", ".", ".."].contains(&part)),
+        "{path:?}"
+    );
+}
+
 fn judge(text: &str) {
-    match parse("p.toml", text, &Machine) {
+    match parse(&[Source::new("p.toml", text)], &Machine) {
         Ok(policy) => assert_sound(&policy),
         Err(errors) => {
             assert!(!errors.list().is_empty());
@@ -295,9 +462,24 @@ const PIECES: &[&str] = &[
     "\\u0000",
     "mode",
     "on_unknown",
+    "log",
+    "system",
+    "file",
+    "audit",
+    "metrics",
+    "listen",
+    "textfile",
+    "interval",
     "name",
     "exe",
+    "unit",
+    "cgroup",
     "user",
+    "group",
+    "comm",
+    "argv",
+    "parent",
+    "container",
     "on",
     "cores",
     "scope",
@@ -352,6 +534,22 @@ const LINES: &[&str] = &[
     "exe = \"/b/c\"",
     "exe = \"a\"",
     "exe = \"/a//b\"",
+    "exe = [\"/a/\", \"/link/\", \"/b/c*d\"]",
+    "exe = \"/top/\"",
+    "exe = \"/*/x\"",
+    "unit = \"redis@*.service\"",
+    "unit = [\"a\", \"a*b*\"]",
+    "cgroup = \"/system.slice\"",
+    "cgroup = \"/system.slice/\"",
+    "group = [\"trading\", 7]",
+    "group = -1",
+    "comm = [\"a\", \"fifteen-bytes!!\"]",
+    "comm = \"sixteen-bytes!!!\"",
+    "argv = [\"-jar\", \"x.jar\"]",
+    "argv = \"\"",
+    "parent = \"/usr/bin/make\"",
+    "container = \"any\"",
+    "container = \"all\"",
     "user = \"redis\"",
     "user = 7",
     "user = -7",
@@ -378,6 +576,11 @@ const LINES: &[&str] = &[
     "errno = \"EACCES\"",
     "mode = \"enforce\"",
     "on_unknown = \"deny\"",
+    "lease = \"60s\"",
+    "lease = \"1s\"",
+    "on_lease_end = \"detach\"",
+    "event_rate = 0",
+    "event_rate = -1",
     "corse = 1",
     "# text",
 ];
@@ -403,18 +606,45 @@ proptest! {
 
 #[test]
 fn a_link_is_resolved_when_the_policy_is_read() {
-    let text = "[[rule]]\nname = \"a\"\nexe = \"/link\"\n[[rule]]\nname = \"b\"\nexe = \"/x\"\n";
-    let policy = parse("p.toml", text, &Machine).unwrap();
-    let paths: Vec<_> = policy
-        .rules
-        .iter()
-        .map(|rule| {
-            let exe = &rule.selectors.exe[0];
-            (exe.text.clone(), exe.file.clone())
-        })
-        .collect();
-    assert_eq!(
-        paths,
-        [("/link", "/where/it/leads"), ("/x", "/x")].map(|(a, b)| (a.into(), b.into()))
-    );
+    for (text, resolved) in [
+        ("/x", "/x"),
+        ("/x/", "/x/"),
+        ("/x-*", "/x-*"),
+        ("/link", "/where/it/leads"),
+        ("/link/", "/where/it/leads/"),
+        ("/link/a*b", "/where/it/leads/a*b"),
+        ("/link*", "/link*"),
+        ("/top/*", "/*"),
+    ] {
+        let policy = format!("[[rule]]\nname = \"a\"\nexe = {text:?}\nparent = {text:?}\n");
+        let policy = parse(&[Source::new("p.toml", &policy)], &Machine).unwrap();
+        let Selectors { exe, parent, .. } = &policy.rules[0].selectors;
+        assert_eq!(exe, parent);
+        assert_eq!(exe[0].text, text);
+        assert_eq!(exe[0].resolved, Pattern::new(resolved), "{text}");
+    }
+    // A star in the name of what is there stands for itself.
+    let text = "[[rule]]\nname = \"a\"\nexe = [\"/star\", \"/star/\", \"/star/*c\"]\n";
+    let policy = parse(&[Source::new("p.toml", text)], &Machine).unwrap();
+    let exe = policy.rules[0].selectors.exe.iter();
+    let matched = |path: &str| {
+        exe.clone()
+            .map(|exe| exe.resolved.matches(path.as_bytes()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(matched("/a*b"), [true, false, false]);
+    assert_eq!(matched("/a*b/c"), [false, true, true]);
+    assert_eq!(matched("/a-b"), [false; 3]);
+    assert_eq!(matched("/a-b/c"), [false; 3]);
+
+    let text = "[[rule]]\nname = \"a\"\nexe = \"/top/\"\n";
+    assert!(parse(&[Source::new("p.toml", text)], &Machine).is_err());
+}
+
+#[test]
+fn words_are_read_as_they_are_written() {
+    let read = serde_json::from_str::<Mode>;
+    assert_eq!(read("\"enforce\"").ok(), Some(Mode::Enforce));
+    let error = read("\"Enforce\"").unwrap_err().to_string();
+    assert!(error.contains("`observe` or `enforce`"), "{error}");
 }

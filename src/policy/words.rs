@@ -16,7 +16,7 @@ pub trait Word: Copy + 'static {
     }
 }
 
-/// Declares an enum of words: its values, [`Word`], `Display` and `Serialize`.
+/// Declares an enum of words: its values, [`Word`], `Display`, `Serialize` and `Deserialize`.
 macro_rules! words {
     (
         $(#[$meta:meta])*
@@ -43,6 +43,14 @@ macro_rules! words {
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
                 to.serialize_str($crate::policy::Word::word(*self))
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let word: String = serde::Deserialize::deserialize(from)?;
+                $crate::policy::Word::from_word(&word)
+                    .ok_or_else(|| serde::de::Error::unknown_variant(&word, &[$($word),+]))
             }
         }
     };

@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What is allowed in a policy, and most likely not meant.
 
-use std::collections::HashMap;
+mod shadow;
+
 use std::fmt;
 use std::fs::{self, File};
 use std::io::Read;
 
 use serde::Serialize;
 
-use crate::policy::{Action, Exe, Hold, Hook, Host, HostNode, Origin, Policy, Rule, Scope};
+use shadow::Earlier;
+
+use crate::policy::{
+    Action, Errno, Hold, Hook, Host, HostNode, Listen, Mode, Origin, PathPattern, Pattern, Policy,
+    Rule, Scope, Selectors,
+};
 
 /// Something that is most likely a mistake.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,27 +38,51 @@ impl fmt::Display for Warning {
     }
 }
 
-/// The oddities of `policy` on this machine, in file order.
+/// What is odd, and what to do about it.
+type Oddity = (String, String);
+
+/// The oddities of `policy` on this machine: of the whole policy, then of the rules in file order.
 pub fn warnings(policy: &Policy, host: &dyn Host) -> Vec<Warning> {
     let mut earlier = Earlier::default();
     let rules = policy.rules.iter();
-    rules
+    let of_rules: Vec<_> = rules
         .flat_map(|rule| {
-            let shadow = earlier.shadow(rule);
+            let shadow = earlier.shadow(rule).map(shadow_oddity);
             of_rule(rule, shadow, host)
         })
+        .collect();
+    let of_policy = [
+        unknown_oddity(policy),
+        listen_oddity(policy),
+        unsearched_oddity(&earlier),
+    ];
+    let of_policy = of_policy.into_iter().flatten();
+    of_policy
+        .map(|(message, hint)| Warning {
+            origin: None,
+            rule: None,
+            message,
+            hint,
+        })
+        .chain(of_rules)
         .collect()
 }
 
 fn of_rule<'r>(
     rule: &'r Rule,
-    shadow: Option<(String, String)>,
+    shadow: Option<Oddity>,
     host: &dyn Host,
 ) -> impl Iterator<Item = Warning> + use<'r> {
-    let exes = rule.selectors.exe.iter();
+    let Selectors {
+        exe, parent, unit, ..
+    } = &rule.selectors;
     let cores = host.nodes().and_then(|nodes| cores_oddity(rule, nodes));
-    exes.flat_map(|exe| [exe_oddity(exe), script_oddity(rule, exe)])
-        .chain([cores, anybody_oddity(rule), shadow])
+    let paths = exe.iter().chain(parent).map(path_oddity);
+    let scripts = exe.iter().map(|exe| script_oddity(rule, exe));
+    paths
+        .chain(scripts)
+        .chain(unit.iter().map(unit_oddity))
+        .chain([cores, errno_oddity(rule), anybody_oddity(rule), shadow])
         .flatten()
         .map(|(message, hint)| Warning {
             origin: Some(rule.origin.clone()),
@@ -62,62 +92,86 @@ fn of_rule<'r>(
         })
 }
 
-/// What the rules before one match.
-#[derive(Default)]
-struct Earlier<'p>(HashMap<(&'p str, Hook), Matched<'p>>);
-
-/// Who is matched already for one program and kind of launch, and by which rule first.
-#[derive(Default)]
-struct Matched<'p> {
-    anybody: Option<&'p Rule>,
-    users: HashMap<u32, &'p Rule>,
-}
-
-impl<'p> Earlier<'p> {
-    /// The oddity of a rule for which the earlier ones leave nothing; it is one of them then.
-    fn shadow(&mut self, rule: &'p Rule) -> Option<(String, String)> {
-        let mut by = Some(rule);
-        let launches = rule.selectors.exe.iter();
-        for launch in launches.flat_map(|exe| rule.on.iter().map(|on| (exe.file.as_str(), *on))) {
-            let matched = self.0.entry(launch).or_default();
-            let anybody = matched.anybody;
-            if rule.selectors.user.is_empty() {
-                matched.anybody.get_or_insert(rule);
-                by = by.and(anybody);
-            }
-            for user in &rule.selectors.user {
-                let first = *matched.users.entry(user.uid).or_insert(rule);
-                let first = anybody.or((first.name != rule.name).then_some(first));
-                by = by.and(first);
-            }
-        }
-        by.map(|by| {
-            (
-                format!(
-                    "it never matches: the rules before it match all of its launches, \"{}\" of \
-                     {} for one",
-                    by.name, by.origin
-                ),
-                "move it up, or take it out".into(),
-            )
-        })
-    }
-}
-
-/// Whoever can start a program can have the cores held that a rule admits it to.
-fn anybody_oddity(rule: &Rule) -> Option<(String, String)> {
-    let held = rule.action != Action::Exempt && rule.hold != Hold::None;
-    (rule.selectors.user.is_empty() && held).then(|| {
+/// Whoever enforces should have decided what happens when nothing is known.
+fn unknown_oddity(policy: &Policy) -> Option<Oddity> {
+    (policy.mode == Mode::Enforce && policy.on_unknown.is_none()).then(|| {
         (
-            "any user can start it, and so hold cores that others then do not get".into(),
-            "name its users with `user`, or write hold = \"none\"".into(),
+            "`mode` is \"enforce\" and `on_unknown` is not given: a launch starts when it cannot \
+             be known which cores are free"
+                .into(),
+            "write on_unknown = \"admit\" if this is meant, or on_unknown = \"deny\"".into(),
         )
     })
 }
 
-fn exe_oddity(exe: &Exe) -> Option<(String, String)> {
-    let Exe { text, file } = exe;
-    let metadata = match fs::metadata(file) {
+/// Metrics name the rules, and are not for everybody.
+fn listen_oddity(policy: &Policy) -> Option<Oddity> {
+    let Some(Listen::Port(address)) = policy.metrics.listen else {
+        return None;
+    };
+    (!address.ip().to_canonical().is_loopback()).then(|| {
+        (
+            format!(
+                "`listen` is {address}: whoever reaches that address can read the metrics, with \
+                 the names of the rules and how often they deny"
+            ),
+            "listen on 127.0.0.1 or [::1], or let a firewall say who gets there".into(),
+        )
+    })
+}
+
+fn unsearched_oddity(earlier: &Earlier<'_>) -> Option<Oddity> {
+    earlier.gave_up().then(|| {
+        (
+            "there are too many entries to find every rule that never matches".into(),
+            "shorten the longest lists, with a folder or a `*` for several entries".into(),
+        )
+    })
+}
+
+fn shadow_oddity(by: &Rule) -> Oddity {
+    (
+        format!(
+            "it never matches: the rules before it match all of its launches, \"{}\" of {} for one",
+            by.name, by.origin
+        ),
+        "move it up, or take it out".into(),
+    )
+}
+
+/// Whoever can start a program can have the cores held that a rule admits it to.
+fn anybody_oddity(rule: &Rule) -> Option<Oddity> {
+    let Selectors {
+        cgroup,
+        user,
+        group,
+        unit,
+        ..
+    } = &rule.selectors;
+    let named = !(cgroup.is_empty() && user.is_empty() && group.is_empty());
+    let held = rule.action != Action::Exempt && rule.hold != Hold::None;
+    (held && !named).then(|| {
+        let why = if unit.is_empty() {
+            ""
+        } else {
+            ", as anybody can give a unit of their own that name"
+        };
+        (
+            format!("any user can start it{why}, and so hold cores that others then do not get"),
+            "name its users with `user`, `group` or `cgroup`, or write hold = \"none\"".into(),
+        )
+    })
+}
+
+fn path_oddity(path: &PathPattern) -> Option<Oddity> {
+    let PathPattern { text, resolved } = path;
+    // Of a pattern, its folder has to be there.
+    let there = match resolved {
+        Pattern::Exact(file) => file,
+        Pattern::Folder(folder) => folder,
+        Pattern::Glob { prefix, .. } => &prefix[..=prefix.rfind('/')?],
+    };
+    let metadata = match fs::metadata(there) {
         Ok(metadata) => metadata,
         Err(error) => {
             return Some((
@@ -126,27 +180,68 @@ fn exe_oddity(exe: &Exe) -> Option<(String, String)> {
             ));
         }
     };
-    if !metadata.is_file() {
+    if matches!(resolved, Pattern::Exact(_)) && !metadata.is_file() {
         return Some((
             format!("{text:?} is not a file"),
-            "name the program itself".into(),
+            "name the program itself, or write `/` at its end for all that is below a folder"
+                .into(),
         ));
     }
-    (text != file).then(|| {
+    let resolved = resolved.to_string();
+    (*text != resolved).then(|| {
         (
             format!(
-                "{text:?} leads to {file:?}, and the rule watches that file, by whichever name \
-                 it is launched"
+                "{text:?} leads to {resolved:?}, and that is what the rule watches, by whichever \
+                 name it is launched"
             ),
             "write that path if this is meant".into(),
         )
     })
 }
 
-/// A script forks as its interpreter, so no rule for the script sees it.
-fn script_oddity(rule: &Rule, exe: &Exe) -> Option<(String, String)> {
+/// A unit's name has its kind behind a dot; other cgroups may have any name.
+fn unit_oddity(unit: &Pattern) -> Option<Oddity> {
+    let Pattern::Exact(name) = unit else {
+        return None;
+    };
+    (!name.contains('.')).then(|| {
+        (
+            format!("no unit of systemd is named {name:?}: their names have a suffix"),
+            format!("write unit = \"{name}.service\", or give another cgroup's path with `cgroup`"),
+        )
+    })
+}
+
+fn errno_oddity(rule: &Rule) -> Option<Oddity> {
+    let errno = rule.errno?;
+    if rule.action != Action::Deny {
+        return Some((
+            format!(
+                "`errno` has no effect, as action = \"{}\" denies nothing",
+                rule.action
+            ),
+            "take `errno` out, or write action = \"deny\"".into(),
+        ));
+    }
     let hook = rule.on.iter().find(|hook| **hook != Hook::Exec)?;
-    is_script(&exe.file).then(|| {
+    (errno != Errno::Eagain).then(|| {
+        (
+            format!(
+                "errno = \"{errno}\" for a {hook}: programs try it again after EAGAIN, and take \
+                 another error for one that stays"
+            ),
+            "write errno = \"EAGAIN\", or leave it out".into(),
+        )
+    })
+}
+
+/// A script forks as its interpreter, so no rule for the script sees it.
+fn script_oddity(rule: &Rule, exe: &PathPattern) -> Option<Oddity> {
+    let hook = rule.on.iter().find(|hook| **hook != Hook::Exec)?;
+    let Pattern::Exact(file) = &exe.resolved else {
+        return None;
+    };
+    is_script(file).then(|| {
         (
             format!(
                 "{:?} is a script, and on = \"{hook}\" never matches: it is its interpreter \
@@ -167,7 +262,7 @@ fn is_script(file: &str) -> bool {
 }
 
 /// All cores of the scope are never free where the launcher stays on one.
-fn cores_oddity(rule: &Rule, nodes: &[HostNode]) -> Option<(String, String)> {
+fn cores_oddity(rule: &Rule, nodes: &[HostNode]) -> Option<Oddity> {
     let stays = rule.on.iter().find(|hook| !rule.own_core(**hook))?;
     let inside = match &rule.scope {
         Scope::Node | Scope::Spread => true,

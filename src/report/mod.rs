@@ -1,10 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! What coregate says: verdicts as log lines, its state as a status.
+//! What coregate says: verdicts as log lines, its state as a status and as metrics, what would
+//! change as a table.
 
+mod changes;
+#[cfg(test)]
+mod docs;
 mod event;
+mod failures;
+mod growth;
+pub mod metrics;
+mod replay;
+mod sinks;
 mod status;
-mod syslog;
 
-pub use event::Event;
-pub use status::{Events, Failures, Node, Rule, Scheduler, Status};
-pub use syslog::Syslog;
+pub use changes::{Change, Changes, Example, Fate, Outcome};
+pub use event::{Event, unit_of};
+pub use failures::{Failure, Failures, Told};
+pub use replay::replay;
+pub use sinks::{Severity, Sinks};
+pub use status::{Events, Node, Rehearsal, Reload, Reloads, Rule, Scheduler, Sink, Status};

@@ -5,13 +5,30 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Changes, Failures};
+use crate::policy_file::counted;
+
 /// How the gate stands at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// `observe` or `enforce`.
+    /// The version of the daemon.
+    pub version: String,
+    /// `observe` or `enforce`: how launches are judged now.
     pub mode: String,
+    /// What the policy says of it.
+    pub policy_mode: String,
+    /// What root ordered over its head, in words: the mode, until when, by whom and why.
+    pub order: Option<String>,
+    /// For how long that holds without a daemon, in words; `None`: for ever.
+    pub lease: Option<String>,
     /// The generation of the policy, from 1.
     pub generation: u32,
+    /// The file or folder that the policy is read from.
+    pub policy: String,
+    /// How the last attempt to read it again went; `None` if there was none.
+    pub reload: Option<Reload>,
+    /// How such attempts, and those to let a rehearsed policy hold, went so far.
+    pub reloads: Reloads,
     /// The hooks that are attached.
     pub hooks: usize,
     /// The loaded sched_ext scheduler, if any.
@@ -24,8 +41,45 @@ pub struct Status {
     pub rules: Vec<Rule>,
     /// What became of the events.
     pub events: Events,
-    /// What the gate did not manage to do.
+    /// Where they are logged, and what the daemon says.
+    pub log: Vec<Sink>,
+    /// What the gate or the daemon did not manage to do.
     pub failures: Failures,
+    /// The policy that is rehearsed, if there is one.
+    pub rehearsal: Option<Rehearsal>,
+}
+
+/// An attempt to read the policy again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reload {
+    /// When, as RFC 3339 has it, in UTC.
+    pub time: String,
+    /// Why the policy before stays, if it does: the first mistake, with its place.
+    pub error: Option<String>,
+}
+
+/// Attempts to let another policy hold, since the daemon runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloads {
+    /// Those after which it holds.
+    pub done: u64,
+    /// Those after which the one before stays.
+    pub refused: u64,
+}
+
+/// A policy that is rehearsed, and how it differs from the one that holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rehearsal {
+    /// Its file, as it was named.
+    pub policy: String,
+    /// Its mode.
+    pub mode: String,
+    /// How many rules it has.
+    pub rules: usize,
+    /// When it began, as RFC 3339 has it, in UTC.
+    pub since: String,
+    /// What it would change.
+    pub changes: Changes,
 }
 
 /// The loaded sched_ext scheduler.
@@ -50,6 +104,9 @@ pub struct Node {
     pub free: u32,
     /// The cores that claims hold.
     pub claimed: u32,
+    /// Of these, the ones that their holders do not have to themselves now: others are not
+    /// admitted to them.
+    pub owed: u32,
 }
 
 /// A rule and its exact counts since the gate stands.
@@ -69,6 +126,8 @@ pub struct Rule {
     pub would_deny: u64,
     /// Launches for which idleness could not be known; each also counts as what came of it.
     pub unknown: u64,
+    /// Events that the rate limit held back.
+    pub suppressed: u64,
     /// Live claims.
     pub claims: u64,
 }
@@ -76,44 +135,32 @@ pub struct Rule {
 /// What became of the events.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Events {
-    /// Events that were logged.
+    /// Events that were read and given to each sink of the log.
     pub emitted: u64,
     /// Events that the rate limit held back.
     pub suppressed: u64,
-    /// Events that found the ring buffer full, records that could not be read, and lines
-    /// that no log daemon took.
+    /// Events that found the ring buffer full, and records that could not be read. What is lost
+    /// on the way from here to a log is counted there.
     pub lost: u64,
 }
 
-/// What the gate did not manage to do, since it stands.
+/// A sink of the log, and what became of the lines for it since the daemon runs: each is one of
+/// written, lost or waiting.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failures {
-    /// Execs of files whose path could not be read: they passed.
-    pub paths_unread: u64,
-    /// Launches whose rule could not be read: they passed.
-    pub rules_unread: u64,
-    /// Verdicts `unknown` as all claims were in use.
-    pub claims_full: u64,
-    /// Verdicts `unknown` as other launches kept changing the claims meanwhile.
-    pub claims_contended: u64,
-    /// Tasks of which it could not be noted for whose claim they run.
-    pub holders_lost: u64,
-    /// Claims that last as long as their program, as their time could not be started.
-    pub timers_lost: u64,
-}
-
-impl Failures {
-    /// Each with the words for it.
-    fn in_words(&self) -> [(u64, &'static str); 6] {
-        [
-            (self.paths_unread, "paths could not be read"),
-            (self.rules_unread, "rules could not be read"),
-            (self.claims_full, "launches found all claims in use"),
-            (self.claims_contended, "launches were overtaken too often"),
-            (self.holders_lost, "tasks are not known as holders"),
-            (self.timers_lost, "claims do not end in time"),
-        ]
-    }
+pub struct Sink {
+    /// `stderr`, `journal`, `syslog`, `rfc5424`, `file`, `audit`; or `removed`, for all that an
+    /// earlier policy had.
+    pub name: String,
+    /// The path that it writes to.
+    pub place: String,
+    /// Lines that it has taken.
+    pub written: u64,
+    /// Lines that it has not taken, and will not.
+    pub lost: u64,
+    /// Lines on their way.
+    pub waiting: u64,
+    /// Why the last line was lost that was.
+    pub error: Option<String>,
 }
 
 impl fmt::Display for Status {
@@ -123,7 +170,24 @@ impl fmt::Display for Status {
             .as_ref()
             .map_or("none", |scheduler| &scheduler.ops);
         writeln!(f, "mode        {}", self.mode)?;
+        if let Some(order) = &self.order {
+            writeln!(
+                f,
+                "order       {order}; the policy says {}",
+                self.policy_mode
+            )?;
+        }
+        if let Some(lease) = &self.lease {
+            writeln!(f, "lease       {lease}")?;
+        }
         writeln!(f, "generation  {}", self.generation)?;
+        writeln!(f, "policy      {}", self.policy)?;
+        if let Some(Reload { time, error }) = &self.reload {
+            let outcome = error.as_ref().map_or("done".into(), |error| {
+                format!("refused, the policy before stays: {error}")
+            });
+            writeln!(f, "reload      {time}: {outcome}")?;
+        }
         writeln!(f, "hooks       {}", self.hooks)?;
         writeln!(f, "scheduler   {scheduler}")?;
         writeln!(
@@ -136,17 +200,29 @@ impl fmt::Display for Status {
             "events      {} emitted, {} suppressed, {} lost",
             self.events.emitted, self.events.suppressed, self.events.lost
         )?;
-        for (count, words) in self.failures.in_words() {
-            if count > 0 {
-                writeln!(f, "failures    {count} {words}")?;
+        for sink in &self.log {
+            write!(
+                f,
+                "log         {} {}: {} written, {} lost, {} waiting",
+                sink.name, sink.place, sink.written, sink.lost, sink.waiting
+            )?;
+            match &sink.error {
+                Some(error) => writeln!(f, "; {error}")?,
+                None => writeln!(f)?,
             }
         }
-        writeln!(f, "\nnode  cores  free  claimed")?;
+        for failure in Failures::TABLE {
+            let count = (failure.count)(&self.failures);
+            if count > 0 {
+                writeln!(f, "failures    {count} {}", failure.words)?;
+            }
+        }
+        writeln!(f, "\nnode  cores  free  claimed  owed")?;
         for node in &self.nodes {
             writeln!(
                 f,
-                "{:>4}  {:>5}  {:>4}  {:>7}",
-                node.node, node.cores, node.free, node.claimed
+                "{:>4}  {:>5}  {:>4}  {:>7}  {:>4}",
+                node.node, node.cores, node.free, node.claimed, node.owed
             )?;
         }
         let width = self
@@ -175,6 +251,23 @@ impl fmt::Display for Status {
                 rule.origin
             )?;
         }
-        Ok(())
+        match &self.rehearsal {
+            Some(rehearsal) => write!(f, "\n{rehearsal}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Rehearsal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "rehearsed since {}: {}, mode {}, {}\n",
+            self.since,
+            self.policy,
+            self.mode,
+            counted(self.rules, "rule")
+        )?;
+        writeln!(f, "{}", self.changes)
     }
 }

@@ -116,7 +116,7 @@ fn admits_and_denies() -> Result<()> {
 
 fn errno() -> Result<()> {
     let rules = [("EAGAIN", EAGAIN), ("EBUSY", EBUSY), ("EPERM", EPERM)];
-    let mut policy = "[gate]\nmode = \"enforce\"\n".to_owned();
+    let mut policy = "[gate]\nmode = \"enforce\"\nevent_rate = 0\n".to_owned();
     for (name, _) in rules {
         program(&format!("/opt/{name}"))?;
         policy +=
@@ -197,7 +197,7 @@ fn first_rule() -> Result<()> {
     let rule = |name: &str, more: &str| {
         format!("[[rule]]\nname = \"{name}\"\nexe = \"{SERVER}\"\n{more}\n")
     };
-    let policy = "[gate]\nmode = \"enforce\"\n".to_owned()
+    let policy = "[gate]\nmode = \"enforce\"\nevent_rate = 0\n".to_owned()
         + &rule("theirs", &format!("user = {USER}\nerrno = \"EBUSY\""))
         + &rule("all", "")
         + &rule("never", "user = 0\nerrno = \"EPERM\"");

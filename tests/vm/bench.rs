@@ -5,6 +5,8 @@
 mod claims;
 mod measurer;
 mod peers;
+mod rest;
+mod scale;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -65,6 +67,9 @@ pub(crate) fn perform() -> Option<ExitCode> {
         [measurer::WORD, cpu] => measurer::serve(cpu),
         [WORD, "all"] => run(|bench| bench.rounds(ROUNDS, all)),
         [WORD, "big"] => run(|bench| bench.rounds(ROUNDS, big)),
+        [WORD, "scale"] => run(|bench| bench.rounds(ROUNDS, scaled)),
+        [WORD, "rest"] => run(|bench| bench.rounds(1, rest::all)),
+        [WORD, "reload"] => run(|bench| bench.rounds(ROUNDS, scale::reload)),
         [WORD, "matched"] => run(|bench| bench.rounds(ROUNDS, matched)),
         [WORD, "peers"] => run(peers::all),
         _ => return None,
@@ -158,7 +163,8 @@ fn all(bench: &mut Bench) -> Result<()> {
         Ok(vec![("exec/observed", cost, without)])
     })?;
     claims::prefilled(bench, None)?;
-    bench.admitted("exec/admitted-10000", 10_000, "runqueue")?;
+    scale::all(bench)?;
+    rest::all(bench)?;
     if !fs::exists("/sys/kernel/sched_ext")? {
         return Ok(());
     }
@@ -168,11 +174,23 @@ fn all(bench: &mut Bench) -> Result<()> {
         ("exec/admitted-flat", Tracking::Flat),
     ] {
         let scheduler = Scheduler::load(tracking)?;
-        bench.admitted(row, 10, tracking.source())?;
+        bench.admitted(row, &policy("enforce", 10)?, tracking.source())?;
         drop(scheduler);
         wait_until_none()?;
     }
     Ok(())
+}
+
+/// Only what depends on the number of rules.
+fn scaled(bench: &mut Bench) -> Result<()> {
+    bench.bare()?;
+    let without = [Without::Exec(ADMITTED)];
+    bench.between(&policy("enforce", 10)?, &without, |bench, gate| {
+        bench.unmatched("exec/unmatched")?;
+        let cost = bench.judged(gate, ADMITTED, ("admitted", "runqueue"))?;
+        Ok(vec![("exec/admitted", cost, without[0])])
+    })?;
+    scale::all(bench)
 }
 
 /// Only what depends on the machine's size.
@@ -311,17 +329,17 @@ impl Bench {
     }
 
     /// What the gate, which runs, adds to an exec that no rule matches.
-    fn unmatched(&mut self) -> Result<()> {
+    fn unmatched(&mut self, row: &'static str) -> Result<()> {
         let bare = self.found["fork/bare"].last().copied();
         let bare = bare.context("the bare program was not measured")?;
         let inside = self.inside("on_exec")?;
-        self.note("exec/unmatched", bare + inside - self.inside_bare);
+        self.note(row, bare + inside - self.inside_bare);
         Ok(())
     }
 
     /// All that is compared under one policy, without a scheduler.
     fn enforcing(&mut self, gate: &Gate) -> Result<Vec<Block>> {
-        self.unmatched()?;
+        self.unmatched("exec/unmatched")?;
         let mut blocks = self.sized(gate)?;
         let namesake = self.exec(NAMESAKE, Errno::ENOEXEC)?;
         let denied = self.judged(gate, DENIED, ("denied", "runqueue"))?;
@@ -353,10 +371,17 @@ impl Bench {
         ])
     }
 
-    /// An admitted launch under a policy of so many rules, judged by this source.
-    fn admitted(&mut self, row: &'static str, rules: usize, source: &str) -> Result<()> {
+    /// Moves the measurer into this cgroup.
+    fn enter(&self, cgroup: &str) -> Result<()> {
+        fs::create_dir_all(cgroup)?;
+        let procs = format!("{cgroup}/cgroup.procs");
+        Ok(fs::write(procs, self.measurer.pid().to_string())?)
+    }
+
+    /// An admitted launch under a policy, judged by this source.
+    fn admitted(&mut self, row: &'static str, policy: &str, source: &str) -> Result<()> {
         let without = Without::Exec(ADMITTED);
-        self.between(&policy("enforce", rules)?, &[without], |bench, gate| {
+        self.between(policy, &[without], |bench, gate| {
             settle(gate)?;
             let cost = bench.judged(gate, ADMITTED, ("admitted", source))?;
             Ok(vec![(row, cost, without)])
@@ -426,7 +451,7 @@ fn set_policy(policy: libc::c_int, sched_priority: libc::c_int) -> Result<()> {
 /// A policy of so many rules, of which some are for files of ours. Names differ in their first
 /// letters, as those of real programs do.
 fn policy(mode: &str, rules: usize) -> Result<String> {
-    let mut text = format!("[gate]\nmode = \"{mode}\"\n");
+    let mut text = format!("[gate]\nmode = \"{mode}\"\nevent_rate = 0\n");
     let (all, node) = (cores()?.len(), node_cores(NODE)?.len());
     let ours = [
         (ADMITTED, "own_core = true".to_owned()),

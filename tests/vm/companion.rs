@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
-use crate::machine::{cores, cpus, node_cpus, wait_for};
+use crate::machine::{cores, cpus, let_programs_go, node_cpus, wait_for};
 use crate::{COUNTED, NUMA, Needs, Test};
 use process::{Companion, state};
 use work::{Crew, Job};
@@ -131,6 +131,7 @@ fn starts_anew_after_hotplug() -> Result<()> {
     let all = cpus()?;
     let last = all.last().context("no CPU")?;
     let online = format!("/sys/devices/system/cpu/cpu{last}/online");
+    let_programs_go();
     let mut companion = Companion::start(&[])?;
     for (switch, times) in [("0", 1), ("1", 2)] {
         fs::write(&online, switch)?;

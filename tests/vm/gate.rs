@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 pub(crate) const COREGATE: &str = "/bin/coregate";
-const POLICY: &str = "/run/policy.toml";
+pub(crate) const POLICY: &str = "/run/policy.toml";
 const DEV_LOG: &str = "/dev/log";
 
 /// How long the daemon may take to load its programs: it does in 3 s, on a quiet machine.
@@ -151,9 +151,19 @@ impl Gate {
         }
     }
 
-    /// A policy with one rule for one program, in this mode.
+    /// A policy with one rule for one program, in this mode; each of its events is told.
     pub(crate) fn policy(mode: &str, exe: &str, more: &str) -> String {
-        format!("[gate]\nmode = \"{mode}\"\n[[rule]]\nname = \"probe\"\nexe = \"{exe}\"\n{more}\n")
+        format!(
+            "[gate]\nmode = \"{mode}\"\nevent_rate = 0\n[[rule]]\nname = \"probe\"\nexe = \"{exe}\"\n{more}\n"
+        )
+    }
+
+    /// One by which all launches of this program on node 0 are denied: the core of the launching task
+    /// does not count, so a node never has all of its cores free.
+    pub(crate) fn denying(mode: &str, exe: &str) -> Result<String> {
+        let cores = crate::machine::node_cores(0)?.len();
+        let needs = format!("cores = {cores}\nown_core = false");
+        Ok(Self::policy(mode, exe, &needs))
     }
 
     /// The verdicts that were logged since the last call, once `count` of them are there.
@@ -228,4 +238,18 @@ impl Drop for Gate {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs a command of coregate: its exit code, and all that it said.
+pub(crate) fn coregate(words: &[&str]) -> Result<(Option<i32>, String)> {
+    let output = Command::new(COREGATE).args(words).output()?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok((output.status.code(), String::from_utf8(said)?))
+}
+
+/// Runs one that succeeds: all that it said.
+pub(crate) fn succeeds(words: &[&str]) -> Result<String> {
+    let (code, said) = coregate(words)?;
+    ensure!(code == Some(0), "{words:?}: {code:?}, {said}");
+    Ok(said)
 }

@@ -179,6 +179,13 @@ impl Drop for Load {
     }
 }
 
+/// Lets the kernel free the programs and maps of a gate or a scheduler that has just ended, before CPUs
+/// go: on a busy machine 6.16 and 6.18 were seen to hang then, with the worker that frees them, the
+/// grace period that it waits for, and the CPU's end each blocked.
+pub(crate) fn let_programs_go() {
+    std::thread::sleep(Duration::from_secs(2));
+}
+
 /// Waits until `done` says so, for at most `time`.
 pub(crate) fn wait_for(what: &str, time: Duration, mut done: impl FnMut() -> bool) -> Result<()> {
     let end = Instant::now() + time;

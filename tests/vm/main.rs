@@ -3,23 +3,32 @@
 //! run inside a guest only; `--list` works anywhere.
 
 mod admission;
+mod agreement;
 mod association;
 mod bench;
 mod claims;
 mod companion;
 mod daemon;
+mod evasion;
 mod gate;
 mod idle;
+mod keys;
 mod launch;
+mod log;
 mod machine;
 mod matching;
+mod metrics;
+mod mode;
 mod oracle;
 mod persist;
 mod random;
+mod reload;
 mod schedulers;
 mod servant;
 mod skel;
+mod socket;
 mod strangers;
+mod systemd;
 mod topology;
 mod truth;
 
@@ -80,15 +89,29 @@ const COUNTED_MOST: &[&str] = &["numa", "one-node", "smt-off", "smt4", "smt8"];
 fn tests() -> Vec<Test> {
     [
         admission::TESTS,
+        agreement::TESTS,
         association::TESTS,
         claims::TESTS,
         companion::TESTS,
         daemon::TESTS,
+        evasion::TESTS,
         idle::TESTS,
+        keys::TESTS,
+        log::TESTS,
         matching::TESTS,
+        metrics::TESTS,
+        mode::TESTS,
         persist::TESTS,
         random::TESTS,
+        reload::TESTS,
+        socket::TESTS,
         strangers::TESTS,
+        systemd::TESTS,
+        systemd::life::TESTS,
+        systemd::limits::TESTS,
+        systemd::log::TESTS,
+        systemd::rights::TESTS,
+        systemd::storm::TESTS,
         topology::TESTS,
         truth::TESTS,
     ]
@@ -147,15 +170,26 @@ fn alone(test: fn() -> Result<()>) -> Result<()> {
     test()
 }
 
+/// Does what a test tells it to, if a test started it for that.
+fn serve() -> Option<Result<()>> {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    match words[..] {
+        [claims::contenders::WORD, count, path] => Some(claims::contenders::serve(count, path)),
+        [keys::WORD, name, target] => Some(keys::serve(name, target)),
+        [socket::FLOOD] => Some(socket::serve()),
+        [agreement::launcher::WORD, place] => Some(agreement::launcher::serve(place)),
+        _ => None,
+    }
+}
+
 fn main() -> ExitCode {
     // What this program does when a test launches it.
     if let Some(code) = launch::perform().or_else(bench::perform) {
         return code;
     }
-    if let [_, word, count, path] = &std::env::args().collect::<Vec<_>>()[..]
-        && word == claims::contenders::WORD
-    {
-        return match claims::contenders::serve(count, path) {
+    if let Some(served) = serve() {
+        return match served {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 eprintln!("coregate-vm: {error:?}");

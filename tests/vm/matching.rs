@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! From a launch to its rule.
 
+use std::fs;
 use std::os::unix::process::CommandExt;
 
 use anyhow::{Result, ensure};
@@ -10,12 +11,20 @@ use crate::gate::Gate;
 use crate::launch::{USER, command, fails, launch, program, starts};
 use crate::{NUMA, Needs, Test};
 
-pub(crate) const TESTS: &[Test] = &[Test {
-    name: "rules_with_lists_match_in_order_and_exempt",
-    needs: Needs::AnyKernel,
-    on: NUMA,
-    run: lists,
-}];
+pub(crate) const TESTS: &[Test] = &[
+    Test {
+        name: "rules_with_lists_match_in_order_and_exempt",
+        needs: Needs::AnyKernel,
+        on: NUMA,
+        run: lists,
+    },
+    Test {
+        name: "a_launch_meets_all_that_a_policy_can_have_for_it",
+        needs: Needs::AnyKernel,
+        on: NUMA,
+        run: many,
+    },
+];
 
 const FIRST: &str = "/opt/first";
 const SECOND: &str = "/opt/second";
@@ -75,4 +84,67 @@ fn lists() -> Result<()> {
         starts(path)?;
     }
     Ok(())
+}
+
+/// The levels of the hierarchy of cgroups that are looked at, but its root.
+const LEVELS: usize = 31;
+/// The folders and patterns that can begin alike.
+const ALIKE: usize = 32;
+
+/// A cgroup so many levels below the root; its name is the number.
+fn cgroup(levels: usize) -> String {
+    (1..=levels).map(|level| format!("/{level}")).collect()
+}
+
+/// A folder, so many below another.
+fn folder(depth: usize) -> String {
+    format!("/opt{}/", "/d".repeat(depth))
+}
+
+/// The program meets as many strings as one can, and its launcher's cgroup. It is denied for the
+/// last of each, by the folder, the name and the path.
+fn many_policy() -> String {
+    let deepest = folder(ALIKE);
+    let mut exes: Vec<_> = (1..ALIKE).map(folder).collect();
+    exes.push(deepest.clone() + "program");
+    let units: Vec<_> = (1..=LEVELS).map(|level| format!("{level}")).collect();
+    let patterns: Vec<_> = (1..=LEVELS).map(|level| format!("{level}*")).collect();
+    let tops: Vec<_> = (1..=LEVELS).map(cgroup).collect();
+    format!(
+        "[gate]\nmode = \"enforce\"\n\
+         [[rule]]\nname = \"others\"\nexe = {exes:?}\nuser = 1\n\
+         [[rule]]\nname = \"places\"\nunit = {units:?}\ncgroup = {tops:?}\nuser = 1\n\
+         [[rule]]\nname = \"patterns\"\nunit = {patterns:?}\nuser = 1\n\
+         [[rule]]\nname = \"last\"\nexe = {deepest:?}\nparent = \"/bin/coregate-vm\"\n\
+         unit = \"{LEVELS}\"\ncgroup = {:?}\ncores = 2\nown_core = false\n",
+        cgroup(LEVELS)
+    )
+}
+
+fn many() -> Result<()> {
+    let deepest = folder(ALIKE) + "program";
+    fs::create_dir_all(folder(ALIKE))?;
+    program(&deepest)?;
+    let enter = |levels| {
+        let cgroup = format!("/sys/fs/cgroup{}", cgroup(levels));
+        fs::create_dir_all(&cgroup)?;
+        fs::write(cgroup + "/cgroup.procs", "0")
+    };
+    enter(LEVELS)?;
+    starts(&deepest)?;
+    let gate = Gate::start(&many_policy())?;
+    let unread = || Ok::<_, anyhow::Error>(gate.status()?["failures"]["cgroups_unread"].as_u64());
+    fails(&deepest, EAGAIN)?;
+    ensure!(unread()? == Some(0), "{}", gate.status()?);
+    enter(LEVELS - 1)?;
+    starts(&deepest)?;
+    ensure!(unread()? == Some(0), "{}", gate.status()?);
+    // The levels above are looked at all the same.
+    enter(LEVELS + 1)?;
+    fails(&deepest, EAGAIN)?;
+    ensure!(unread()? > Some(0), "{}", gate.status()?);
+    gate.stop()?;
+    enter(LEVELS)?;
+    starts(&deepest)?;
+    Ok(enter(0)?)
 }

@@ -103,15 +103,19 @@ impl Truth {
                 if may_be {
                     runs_nothing || self.soon_idle.contains(&cpu) || self.is_leaving(i, cpu)
                 } else {
-                    runs_nothing && !moment.aims.contains(&cpu)
+                    let waits = moment.waiting.iter().any(|(_, on)| *on == Some(cpu));
+                    runs_nothing && !moment.aims.contains(&cpu) && !waits
                 }
             };
             let free = |core: &&Core| core.cpus.iter().all(|&cpu| idle(cpu as usize));
             cores.iter().filter(free).count()
         };
         let moments = || self.moments.iter().enumerate();
+        // Whoever waits on whichever CPU may do so on one that seems idle, if that one had no turn
+        // for long: QEMU runs one CPU at a time.
         let least = |(i, moment): (usize, &Moment)| {
-            count((i, moment), false).saturating_sub(moment.on_their_way)
+            let somewhere = moment.waiting.iter().filter(|(_, on)| on.is_none()).count();
+            count((i, moment), false).saturating_sub(moment.on_their_way + somewhere)
         };
         let least = moments().map(least).min();
         let most = moments().map(|moment| count(moment, true)).max();

@@ -13,12 +13,12 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::Signal;
 
 use crate::claims::{Running, held_by};
-use crate::gate::{COREGATE, Gate};
+use crate::gate::{COREGATE, Gate, succeeds};
 use crate::launch::{
     AGAIN, LEADERLESS, PARENT, SLEEPER, THREAD_AGAIN, command, fails, launch, program, script,
     starts,
 };
-use crate::machine::{Load, node_cpus, pin, wait_for};
+use crate::machine::{node_cpus, pin, wait_for};
 use crate::{NUMA, Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -51,11 +51,8 @@ fn policy() -> String {
     format!("[gate]\nmode = \"enforce\"\n{rules}")
 }
 
-/// What `coregate detach` says on stdout.
 fn detach() -> Result<String> {
-    let output = Command::new(COREGATE).arg("detach").output()?;
-    ensure!(output.status.success(), "detach: {output:?}");
-    Ok(String::from_utf8(output.stdout)?)
+    succeeds(&["detach"])
 }
 
 /// The gate is gone, and so is what it pinned.
@@ -69,10 +66,9 @@ fn taken_down() -> Result<()> {
 fn outlives() -> Result<()> {
     program(SERVER)?;
     pin(&node_cpus(0)?)?;
-    let policy = Gate::policy("enforce", SERVER, "");
+    let policy = Gate::denying("enforce", SERVER)?;
     let _taken_down = TakenDown;
     for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        let load = Load::fill(0)?;
         starts(SERVER)?;
         let gate = Gate::start_with(&policy, &[])?;
         fails(SERVER, EAGAIN)?;
@@ -110,7 +106,6 @@ fn outlives() -> Result<()> {
         fails(SERVER, EAGAIN)?;
         gate.stop()?;
         taken_down()?;
-        drop(load);
     }
     umount2(
         Path::new(PINS).parent().context("no parent")?,
@@ -132,7 +127,7 @@ fn outlives() -> Result<()> {
 }
 
 /// Takes down what a test that failed left standing.
-struct TakenDown;
+pub(crate) struct TakenDown;
 
 impl Drop for TakenDown {
     fn drop(&mut self) {
@@ -175,7 +170,14 @@ fn soak() -> Result<()> {
     let _taken_down = TakenDown;
     let mut gate = Gate::start_with(&policy(), &[])?;
     let mut holders = Vec::new();
-    let (mut started, mut failed, mut restarts) = (0, 0, 0);
+    // What comes after is random, and may leave out either.
+    wait_for("a launch fails later", Duration::from_secs(10), || {
+        launch(&mut command(BROKEN)).ok() == Some(Some(ENOENT))
+    })?;
+    wait_for("a program is admitted", Duration::from_secs(10), || {
+        start(SLEEPER, &mut holders).is_ok() && !holders.is_empty()
+    })?;
+    let (mut started, mut failed, mut restarts) = (1, 1, 0);
     for i in 0..crate::soak().unwrap_or(CHANGES) {
         match rng.u32(..10) {
             0..5 => {
@@ -211,7 +213,7 @@ fn soak() -> Result<()> {
         compare(&gate, &mut holders)?;
     }
     eprintln!("{started} programs admitted, {failed} failed later, {restarts} daemons ended");
-    ensure!(started > 0 && failed > 0 && restarts > 0);
+    ensure!(restarts > 0);
     holders.clear();
     compare(&gate, &mut holders)?;
     gate.stop()

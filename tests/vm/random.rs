@@ -118,7 +118,10 @@ fn policy() -> String {
             path.trim_start_matches("/opt/")
         )
     });
-    format!("[gate]\nmode = \"enforce\"\n{}", rules.collect::<String>())
+    format!(
+        "[gate]\nmode = \"enforce\"\nevent_rate = 0\n{}",
+        rules.collect::<String>()
+    )
 }
 
 /// A program that was admitted and runs.

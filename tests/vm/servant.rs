@@ -16,7 +16,12 @@ pub(crate) struct Servant {
 impl Servant {
     /// Starts it with these arguments.
     pub(crate) fn start(words: &[&str]) -> Result<Self> {
-        let mut child = Command::new("/bin/coregate-vm")
+        Self::start_as("/bin/coregate-vm", words)
+    }
+
+    /// Starts a copy of this program with these arguments.
+    pub(crate) fn start_as(program: &str, words: &[&str]) -> Result<Self> {
+        let mut child = Command::new(program)
             .args(words)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -43,6 +48,11 @@ impl Servant {
     /// Tells it something, and waits for the line that it answers.
     pub(crate) fn ask(&mut self, order: &str) -> Result<String> {
         self.tell(order)?;
+        self.answer()
+    }
+
+    /// Waits for the next line that it says.
+    pub(crate) fn answer(&mut self) -> Result<String> {
         let mut answer = String::new();
         self.answers.read_line(&mut answer)?;
         Ok(answer)

@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use crate::admission::gate_on_node_0;
 use crate::gate::Gate;
 use crate::launch::{USER, command, fails, launch, program, script, starts};
-use crate::machine::{Load, node_cpus, pin, wait_for};
+use crate::machine::{Load, let_programs_go, node_cpus, pin, wait_for};
 use crate::skel::denier::DenierSkelBuilder;
 use crate::{NUMA, Needs, Test};
 
@@ -290,6 +290,7 @@ fn unknown() -> Result<()> {
         ("enforce", "admit", false, "admitted"),
     ] {
         pin(&node_cpus(0)?)?;
+        let_programs_go();
         set_online(0)?;
         let policy = Gate::policy(mode, SERVER, "").replace(
             "[[rule]]",

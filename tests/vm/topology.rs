@@ -13,7 +13,7 @@ use crate::claims::{Running, admitted, wait_until_held};
 use crate::gate::Gate;
 use crate::idle::{counted_in_the_end, counts_all, run_on};
 use crate::launch::{SLEEPER, fails, program, starts};
-use crate::machine::{Core, Load, cpus, node_cores, node_cpus, pin, wait_for};
+use crate::machine::{Core, Load, cpus, let_programs_go, node_cores, node_cpus, pin, wait_for};
 use crate::schedulers::{Scheduler, Tracking, settle, state, wait_until_none};
 use crate::{NUMA, Needs, Test};
 
@@ -59,6 +59,7 @@ struct Online(Vec<u32>);
 
 impl Online {
     fn now() -> Result<Self> {
+        let_programs_go();
         Ok(Self(cpus()?))
     }
 

@@ -2,9 +2,10 @@
 use super::*;
 
 fn errors(text: &str, at: Range<usize>) -> Errors {
-    let mut report = Report::new("p.toml", text);
+    let source = Source::new("p.toml", text);
+    let mut report = Report::new(&source);
     report.error(at, "wrong", "mend it");
-    report.finish(()).unwrap_err()
+    Errors(report.finish())
 }
 
 fn place(text: &str, at: Range<usize>) -> (usize, usize) {
@@ -48,15 +49,12 @@ fn places_that_do_not_fit_the_text() {
 
 #[test]
 fn mistakes_stand_in_file_order() {
-    let mut report = Report::new("p.toml", "a\nb\nc\n");
+    let source = Source::new("p.toml", "a\nb\nc\n");
+    let mut report = Report::new(&source);
     report.error(4..5, "third", "");
     report.error(0..1, "first", "");
     report.error(2..3, "second", "");
-    let errors = report.finish(()).unwrap_err();
-    let messages: Vec<_> = errors
-        .list()
-        .iter()
-        .map(|error| error.message.as_str())
-        .collect();
+    let errors = report.finish();
+    let messages: Vec<_> = errors.iter().map(|error| error.message.as_str()).collect();
     assert_eq!(messages, ["first", "second", "third"]);
 }

@@ -3,11 +3,9 @@
 
 use std::time::Duration;
 
-use humantime::{format_duration, parse_duration};
-
 use crate::policy::Hold;
 use crate::policy::diagnostic::Report;
-use crate::policy::document::{Section, Value, any_of, choose, string};
+use crate::policy::document::{Section, Value, any_of, choose, duration};
 
 /// Reads both keys. `None`: they are wrong, and the report says how.
 pub(super) fn hold(section: &Section<'_>, report: &mut Report<'_>) -> Option<Hold> {
@@ -34,30 +32,14 @@ pub(super) fn hold(section: &Section<'_>, report: &mut Report<'_>) -> Option<Hol
 }
 
 fn settle(value: &Value<'_>, report: &mut Report<'_>) -> Option<Duration> {
-    let hint = "write a number and its unit in quotes: settle = \"100ms\"";
-    let text = string("`settle`", value, hint, report)?;
-    let time = match parse_duration(text) {
-        Ok(time) => time,
-        Err(error) => {
-            let message = format!("`settle` cannot be {text:?}: {error}");
-            report.error(value.span(), message, hint);
-            return None;
-        }
-    };
-    if Hold::SETTLE_RANGE.contains(&time) {
-        return Some(time);
-    }
-    let (least, most) = Hold::SETTLE_RANGE.into_inner();
-    let message = format!(
-        "`settle` is {text:?}, and goes from {} to {}",
-        format_duration(least),
-        format_duration(most)
+    let (short, long) = (
+        "write a longer time, or hold = \"none\" in its stead",
+        "write a shorter time, or hold = \"exit\" in its stead",
     );
-    let hint = if time < least {
-        "write a longer time, or hold = \"none\" in its stead"
-    } else {
-        "write a shorter time, or hold = \"exit\" in its stead"
-    };
-    report.error(value.span(), message, hint);
-    None
+    duration(
+        "settle",
+        value,
+        ("100ms", Hold::SETTLE_RANGE, short, long),
+        report,
+    )
 }

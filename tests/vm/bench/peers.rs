@@ -44,7 +44,7 @@ pub(super) fn all(bench: &mut Bench) -> Result<()> {
     bench.rounds(ROUNDS, |bench| {
         bench.bare()?;
         bench.between(&policy("enforce", 10)?, &[], |bench, _| {
-            bench.unmatched()?;
+            bench.unmatched("exec/unmatched")?;
             Ok(Vec::new())
         })?;
         apparmor::measure(bench)?;
