@@ -8,6 +8,7 @@
 #define COREGATE_ABI_H
 
 #include <linux/types.h>
+#include "claim.h"
 
 enum limits {
 	/* Bytes of an exe path in a rule, its NUL included. */
@@ -53,10 +54,6 @@ enum limits {
 	ARG_MAX = 128,
 	/* Supplementary groups that an event has room for. */
 	GROUPS_KEPT = 16,
-	/* Node numbers are below it; a power of two. */
-	NODES_MAX = 64,
-	/* Nodes on which one claim can lie. */
-	PARTS_MAX = 8,
 	/* CPU numbers of a machine on which domains are kept. */
 	CPUS_MAX = 1024,
 	/* Bytes of the ring buffer of events: some 1,100, or 450 with details, until the daemon reads them. */
@@ -279,8 +276,9 @@ struct rule {
 	/* A bit for each node of the scope, and for each hook where the own core counts. */
 	__u64 nodes;
 	__u32 own_core;
-	__u32 pad;
+	enum isolation isolation;
 	__u64 settle_ns;
+	__u64 keep_ns;
 	/* What stays the same as long as its name does; never 0. */
 	__u64 key;
 };
@@ -481,7 +479,7 @@ _Static_assert(sizeof(struct suffix) == 16, "suffix");
 _Static_assert(sizeof(struct key) == 24, "key");
 _Static_assert(sizeof(struct candidate) == 16, "candidate");
 _Static_assert(sizeof(struct literal) == 8, "literal");
-_Static_assert(sizeof(struct rule) == 56, "rule");
+_Static_assert(sizeof(struct rule) == 64, "rule");
 _Static_assert(sizeof(struct pace) == 16, "pace");
 _Static_assert(sizeof(struct counters) == 80, "counters");
 _Static_assert(sizeof(struct change) == 16, "change");

@@ -17,45 +17,6 @@
 #include "domain.bpf.h"
 #include "kernel.h"
 
-/* How many cores on which nodes. */
-struct parts {
-	__u32 nr;
-	struct {
-		__u16 node;
-		__u16 cores;
-	} part[PARTS_MAX];
-};
-
-/* What a program holds, and by which rule. */
-struct holding {
-	struct parts parts;
-	/* Whether it holds them at all; else it is only looked for them. */
-	__u32 holds;
-	/* The key of the rule. */
-	__u64 rule;
-	/* How long, in ns; 0: until it is gone. */
-	__u64 settle_ns;
-};
-
-struct claim {
-	/* The ticket that it was taken with; 0 in a free slot. */
-	__u64 id;
-	/* The key of the rule that its program was admitted by; 0: that is still being executed. */
-	__u64 rule;
-	/* The end of its time, in ns of CLOCK_MONOTONIC; 0: it has none. */
-	__u64 until;
-	/* Of the program that runs, and of the one that is being executed. */
-	struct holding now;
-	struct holding then;
-	/* By node: what the ledger counts for this claim, so the larger of both. */
-	__u16 held[NODES_MAX];
-	/* Free slots are chained: the next one plus 1. */
-	__u32 next;
-	/* The number of its domain plus 1; 0: it is not confined. */
-	__u32 domain;
-	struct bpf_timer timer;
-};
-
 /* The daemon makes room for one claim per core, as each holds one at least, and one per CPU. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -194,20 +155,9 @@ struct need {
 
 #define NO_CPU 0xffffffff
 
-/* A task's part in claims; an id that is not the slot's any more is of a claim that ended. */
-struct holder {
-	/* The claim that its running counts for. */
-	__u64 id;
-	/* The claim of the exec that it is in. */
-	__u64 exec_id;
-	__u32 slot;
-	__u32 exec_slot;
-	/* Whether the claim goes with its process, or with the task; neither: with its parent's. */
-	__u32 process;
-	__u32 thread;
-	/* The claim was taken for this task when it was made. */
-	__u32 newborn;
-	__u32 pad;
+/* What is kept of a task. */
+struct note {
+	struct holder holder;
 	struct need need;
 };
 
@@ -215,7 +165,7 @@ struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, int);
-	__type(value, struct holder);
+	__type(value, struct note);
 } holders SEC(".maps");
 
 static __always_inline struct ledger *the_ledger(void)
@@ -245,6 +195,12 @@ static __always_inline bool any_claims(void)
 static __always_inline struct holder *holder_of(struct task_struct *task)
 {
 	return bpf_task_storage_get(&holders, task, NULL, 0);
+}
+
+/* The launch that it makes. */
+static __always_inline struct need *need_of(struct holder *h)
+{
+	return &((struct note *)h)->need;
 }
 
 /* The same, made if there is none; NULL: no memory. */

@@ -163,16 +163,16 @@ static __always_inline int denial(const struct rule *rule)
 }
 
 /* The claim that its process has already: the exec of a holder makes more or less of it. */
-__noinline int begin_exec(struct holder *h)
+__noinline int begin_exec(struct holder *h, struct taker *t)
 {
-	if (!h)
+	if (!h || !t)
 		return 0;
 	/* Left by an exec whose end was missed. */
 	if (h->exec_id)
 		end_exec(h, false);
 	if (h->process && claim_at(h->slot, h->id)) {
-		h->need.taker.slot = h->slot;
-		h->need.taker.id = h->id;
+		t->slot = h->slot;
+		t->id = h->id;
 	}
 	return 0;
 }
@@ -220,11 +220,13 @@ static __always_inline int judge(struct facts *f, struct task_struct *holder, en
 		__sync_fetch_and_add(&kept.failures.events_lost, 1);
 		return effect == EFFECT_DENIED ? denial(rule) : 0;
 	}
-	n = &self->need;
+	n = need_of(self);
 	n->rehearsed = f->rehearsed;
 	n->taker.wants.rule = rule->key;
 	n->taker.wants.holds = rule->hold != HOLD_NONE;
 	n->taker.wants.settle_ns = rule->settle_ns;
+	n->taker.wants.keep_ns = rule->keep_ns;
+	n->taker.wants.isolation = rule->isolation;
 	n->taker.exec = hook == HOOK_EXEC;
 	n->taker.slot = 0;
 	n->taker.id = 0;
@@ -242,7 +244,7 @@ static __always_inline int judge(struct facts *f, struct task_struct *holder, en
 	if (hook == HOOK_EXEC) {
 		if (task->signal->live.counter > 1)
 			n->own_tgid = task->tgid;
-		begin_exec(self);
+		begin_exec(self, &n->taker);
 	}
 	meet(n, h);
 	effect = effect_of(f, rule, n->verdict);
@@ -489,6 +491,7 @@ struct {
 const struct {
 	struct event event;
 	enum limits limits;
+	enum claim_limits claim_limits;
 	enum active active;
 	enum shape shape;
 	enum string_kind string_kind;

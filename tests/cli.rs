@@ -412,6 +412,30 @@ fn check_takes_the_policy_of_this_machine_if_it_is_not_told_which() {
     );
 }
 
+/// One that is valid would have it load a scheduler.
+#[test]
+fn the_companion_takes_no_policy_that_is_not_there_or_not_valid() {
+    let (folder, path) = policy("[companion]\nslice = \"2s\"\n");
+    let output = coregate(&["companion", "--policy", &path]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(
+        said.starts_with(&format!("coregate: {path}: 1 error in the policy\n")),
+        "{said}"
+    );
+    assert!(said.contains(&format!("{path}:2:9")), "{said}");
+    drop(folder);
+    let output = coregate(&["companion", "--policy", &path]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = stderr(&output);
+    assert!(
+        said.starts_with(&format!(
+            "coregate: cannot read the policy {path}: No such file"
+        )),
+        "{said}"
+    );
+}
+
 #[test]
 fn check_tells_what_is_no_toml() {
     let (_folder, path) = policy("[gate\n");

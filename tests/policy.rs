@@ -14,11 +14,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coregate::policy::{
-    ARGV_LOOKED_AT, Action, Container, Errno, GATE_KEYS, Hold, Hook, Host, HostNode, LOG_KEYS,
-    LeaseEnd, Listen, Log, MAX_ARG, MAX_COMM, MAX_GLOBS, MAX_KEYS, MAX_NAME, MAX_OTHERS,
-    MAX_OTHERS_OF_RULE, MAX_PATTERN, MAX_RULES, MAX_RULES_OF_KEY, MAX_SAME_BEGINNING, MAX_SOCKET,
-    MAX_STRING_BYTES, MAX_STRINGS, METRICS_KEYS, Metrics, Mode, OnUnknown, Policy, RULE_KEYS, Rule,
-    Scope, Selector, Source, SystemLog, User, Word, parse,
+    ARGV_LOOKED_AT, Action, COMPANION_KEYS, Companion, Container, Errno, GATE_KEYS, Hold, Hook,
+    Host, HostNode, Isolation, LOG_KEYS, LeaseEnd, Listen, Log, MAX_ARG, MAX_COMM, MAX_GLOBS,
+    MAX_KEYS, MAX_NAME, MAX_OTHERS, MAX_OTHERS_OF_RULE, MAX_PATTERN, MAX_RULES, MAX_RULES_OF_KEY,
+    MAX_SAME_BEGINNING, MAX_SOCKET, MAX_STRING_BYTES, MAX_STRINGS, METRICS_KEYS, Metrics, Mode,
+    OnUnknown, Policy, RULE_KEYS, Reserve, Rule, Scope, Selector, Source, SystemLog, User, Word,
+    parse,
 };
 use coregate::policy_file::MAX_SIZE;
 
@@ -176,6 +177,11 @@ fn the_full_form_is_read_as_written() {
         interval: Duration::from_secs(60),
     };
     assert_eq!(policy.metrics, metrics);
+    let companion = Companion {
+        slice: Duration::from_millis(5),
+        reserve: Reserve::Percent(25),
+    };
+    assert_eq!(policy.companion, companion);
     let rule = &policy.rules[0];
     assert_eq!(rule.name, "cache");
     assert_eq!(rule.selectors.exe[0].text, "/usr/bin/redis-server");
@@ -191,8 +197,10 @@ fn the_full_form_is_read_as_written() {
     assert_eq!(rule.scope, Scope::Nodes(vec![0, 2]));
     assert_eq!(rule.own_core, Some(false));
     assert_eq!(rule.hold, Hold::Settle(Duration::from_millis(250)));
+    assert_eq!(rule.isolation, Isolation::Prefer);
+    assert_eq!(rule.keep, Duration::from_millis(10));
     assert_eq!((rule.action, rule.errno), (Action::Log, Some(Errno::Eperm)));
-    assert_eq!(rule.origin.to_string(), "full.toml:19");
+    assert_eq!(rule.origin.to_string(), "full.toml:23");
 }
 
 /// The example with its commented-out settings (`#key`; prose is `# text`)
@@ -228,6 +236,7 @@ fn the_example_shows_every_key() {
         ("gate", GATE_KEYS),
         ("log", LOG_KEYS),
         ("metrics", METRICS_KEYS),
+        ("companion", COMPANION_KEYS),
     ];
     for (section, known) in sections {
         let section = example[section].as_table().unwrap();
@@ -261,6 +270,7 @@ fn the_example_shows_the_defaults() {
         }
     );
     assert_eq!(example.metrics.interval, Metrics::default().interval);
+    assert_eq!(example.companion, Companion::default());
     let [rule] = example.rules.as_slice() else {
         panic!("the example has one rule")
     };
@@ -269,6 +279,8 @@ fn the_example_shows_the_defaults() {
     assert_eq!(rule.scope, Scope::default());
     assert_eq!(rule.own_core, Some(rule.own_core(Hook::Exec)));
     assert_eq!(rule.hold, Hold::default());
+    assert_eq!(rule.isolation, Isolation::default());
+    assert_eq!(rule.keep, Rule::DEFAULT_KEEP);
     assert_eq!(rule.action, Action::default());
     assert_eq!(rule.errno, Some(Errno::default()));
     assert_eq!(rule.selectors.container, Container::default());

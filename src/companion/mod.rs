@@ -13,6 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use crate::libbpf_log::Listening;
+use crate::policy::Reserve;
 use crate::topology;
 use scheduler::Scheduler;
 
@@ -23,6 +24,8 @@ pub use exit::{ScxExit, Words};
 pub struct Config {
     /// How long a task may run while others wait.
     pub slice: Duration,
+    /// How much of each node stays unheld.
+    pub reserve: Reserve,
 }
 
 /// What happens while the companion is in charge.

@@ -2,10 +2,10 @@
 //! The types of `bpf/abi.h` as bytes: keys and values of maps, records of the ring buffer.
 
 pub use super::skel::types::{
-    action, active, candidate, change, claim_head, core, counters, details, effect, event,
-    failures, hold, hook, kept, key, key_exe, limits, literal, literal_kind, mode, node, order,
-    order_word, outcome, pace, rule, scope, settings, shape, source, string, string_kind, suffix,
-    survey, verdict,
+    action, active, candidate, change, claim_head, claim_limits, core, counters, details, effect,
+    event, failures, hold, hook, isolation, kept, key, key_exe, limits, literal, literal_kind,
+    mode, node, order, order_word, outcome, pace, rule, scope, settings, shape, source, string,
+    string_kind, suffix, survey, verdict,
 };
 use crate::raw::plain_types;
 pub(super) use crate::raw::{bytes, live, read, write};
@@ -25,7 +25,7 @@ plain_types! {
     node: 8,
     order: 336,
     pace: 16,
-    rule: 56,
+    rule: 64,
     string: 24,
     suffix: 16,
     survey: 36,

@@ -6,16 +6,18 @@ mod keys;
 mod slots;
 mod strings;
 
+use std::time::Duration;
+
 use super::abi;
 use crate::policy::{
-    Action, Hold, Hook, LeaseEnd, Mode, OnUnknown, Pattern, Policy, Rule, Scope, Word,
+    Action, Hold, Hook, Isolation, LeaseEnd, Mode, OnUnknown, Pattern, Policy, Rule, Scope, Word,
 };
 use keys::Keys;
 use slots::Slots;
 use strings::Strings;
 
 const FILTER_BITS: u32 = abi::limits::NAME_FILTER_BITS.0;
-const NODES_MAX: u32 = abi::limits::NODES_MAX.0;
+const NODES_MAX: u32 = abi::claim_limits::NODES_MAX.0;
 
 const NSEC_PER_SEC: u64 = 1_000_000_000;
 
@@ -169,10 +171,19 @@ fn compile(rule: &Rule) -> abi::rule {
         scope,
         nodes,
         own_core: hook_bits(own_core),
-        pad: 0,
-        settle_ns: u64::try_from(settle.as_nanos()).unwrap_or(u64::MAX),
+        isolation: match rule.isolation {
+            Isolation::None => abi::isolation::ISOLATION_NONE,
+            Isolation::Prefer => abi::isolation::ISOLATION_PREFER,
+            Isolation::Strict => abi::isolation::ISOLATION_STRICT,
+        },
+        settle_ns: nanoseconds(settle),
+        keep_ns: nanoseconds(rule.keep),
         key: rule_key(&rule.name),
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What claims know a rule by, in this policy and in later ones: FNV-1a over its name.

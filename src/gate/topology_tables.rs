@@ -4,7 +4,7 @@
 use super::abi;
 use crate::topology::Topology;
 
-const NODES_MAX: u32 = abi::limits::NODES_MAX.0;
+const NODES_MAX: u32 = abi::claim_limits::NODES_MAX.0;
 const CORE_CPUS_MAX: usize = abi::limits::CORE_CPUS_MAX.0 as usize;
 
 /// A topology as the gate reads it: one half of its maps.

@@ -11,10 +11,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::Word;
 use super::diagnostic::Report;
-use super::keys::{GATE_KEYS, Key, LOG_KEYS, METRICS_KEYS, RULE_KEYS};
+use super::keys::{COMPANION_KEYS, GATE_KEYS, Key, LOG_KEYS, METRICS_KEYS, RULE_KEYS};
 
 /// The sections of a policy.
-const SECTIONS: &[&str] = &["gate", "log", "metrics", "rule"];
+const SECTIONS: &[&str] = &["gate", "log", "metrics", "companion", "rule"];
 
 /// How alike two words must be, from 0 to 1, for one to be offered for the
 /// other: at 0.75 "corse" finds "cores", and "colour" finds nothing.
@@ -33,11 +33,12 @@ pub(super) struct Sections<'d> {
     pub(super) gate: Option<Section<'d>>,
     pub(super) log: Option<Section<'d>>,
     pub(super) metrics: Option<Section<'d>>,
+    pub(super) companion: Option<Section<'d>>,
     /// In file order.
     pub(super) rules: Vec<Section<'d>>,
 }
 
-/// One `[gate]`, `[log]`, `[metrics]` or `[[rule]]`.
+/// One `[gate]`, `[log]`, `[metrics]`, `[companion]` or `[[rule]]`.
 #[derive(Clone)]
 pub(super) struct Section<'d> {
     /// As the policy writes it, with its brackets.
@@ -89,9 +90,11 @@ pub(super) fn sections<'d>(document: &'d DeTable<'d>, report: &mut Report<'_>) -
             "gate" => sections.gate = table(value, "[gate]", report),
             "log" => sections.log = table(value, "[log]", report),
             "metrics" => sections.metrics = table(value, "[metrics]", report),
+            "companion" => sections.companion = table(value, "[companion]", report),
             "rule" => sections.rules = rule_tables(key.span(), value, report),
             other => {
-                let others = "a policy has [gate], [log], [metrics] and [[rule]] sections";
+                let others =
+                    "a policy has [gate], [log], [metrics], [companion] and [[rule]] sections";
                 let hint = near_key(other, SECTIONS, others);
                 report.error(key.span(), format!("unknown key `{other}`"), hint);
             }
@@ -101,6 +104,7 @@ pub(super) fn sections<'d>(document: &'d DeTable<'d>, report: &mut Report<'_>) -
         (&sections.gate, GATE_KEYS),
         (&sections.log, LOG_KEYS),
         (&sections.metrics, METRICS_KEYS),
+        (&sections.companion, COMPANION_KEYS),
     ] {
         if let Some(section) = section {
             section.refuse_unknown_keys(keys, report);
@@ -353,6 +357,7 @@ fn near_key(key: &str, known: &[&str], others: &str) -> String {
         ("[gate]", GATE_KEYS),
         ("[log]", LOG_KEYS),
         ("[metrics]", METRICS_KEYS),
+        ("[companion]", COMPANION_KEYS),
         ("a [[rule]]", RULE_KEYS),
     ]
     .into_iter()

@@ -4,9 +4,9 @@
 use serde_json::{Value, json};
 
 use super::{
-    ARGV_LOOKED_AT, Action, Container, Errno, Hold, Hook, LeaseEnd, MAX_ARG, MAX_COMM,
-    MAX_LOG_FILE, MAX_NAME, MAX_PATTERN, Metrics, Mode, OnUnknown, Policy, Rule, Scope, SystemLog,
-    Word,
+    ARGV_LOOKED_AT, Action, Companion, Container, Errno, Hold, Hook, Isolation, LeaseEnd, MAX_ARG,
+    MAX_COMM, MAX_LOG_FILE, MAX_NAME, MAX_PATTERN, Metrics, Mode, OnUnknown, Policy, Rule, Scope,
+    SystemLog, Word,
 };
 
 /// A key of a section.
@@ -95,6 +95,24 @@ pub const METRICS_KEYS: &[Key] = &[
             let default = humantime::format_duration(Metrics::DEFAULT_INTERVAL).to_string();
             json!({"type": "string", "default": default})
         },
+    },
+];
+
+/// The keys of `[companion]`.
+pub const COMPANION_KEYS: &[Key] = &[
+    Key {
+        name: "slice",
+        help: "The longest turn of a task while others wait for the CPU, from \"1ms\" to \"1s\".",
+        schema: || {
+            let default = humantime::format_duration(Companion::default().slice).to_string();
+            json!({"type": "string", "default": default})
+        },
+    },
+    Key {
+        name: "reserve",
+        help: "How much of each node stays unheld, for everybody else: \"1 core\", \"2 cores\", or \
+               \"1%\" to \"90%\" of its cores, rounded up.",
+        schema: || json!({"type": "string", "pattern": "^[0-9]+( cores?|%)$", "default": "1 core"}),
     },
 ];
 
@@ -208,6 +226,21 @@ pub const RULE_KEYS: &[Key] = &[
         help: "How long that short time is, from \"1ms\" to \"1h\". With hold = \"settle\" only.",
         schema: || {
             let default = humantime::format_duration(Hold::DEFAULT_SETTLE).to_string();
+            json!({"type": "string", "default": default})
+        },
+    },
+    Key {
+        name: "isolation",
+        help: "What the companion keeps away from the other hardware threads of a core on which \
+               the program runs: all others, all unless there is nowhere else for them, or nothing.",
+        schema: word::<Isolation>,
+    },
+    Key {
+        name: "keep",
+        help: "How long the companion keeps a core for the program after its last thread there \
+               went to sleep: \"0\", or from \"1ms\" to \"10s\".",
+        schema: || {
+            let default = humantime::format_duration(Rule::DEFAULT_KEEP).to_string();
             json!({"type": "string", "default": default})
         },
     },

@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod companion;
 mod diagnostic;
 mod document;
 mod evaluate;
@@ -21,10 +22,11 @@ mod schema;
 mod selector;
 mod words;
 
+pub use companion::{Companion, Reserve};
 pub use diagnostic::{Diagnostic, Errors};
 pub use evaluate::{Decision, Effect, Found, Idle, Launch, Verdict, effect, evaluate, verdict};
 pub use explain::{Explanation, Fact, PassedOver, RuleSays, SelectorSays, explain};
-pub use keys::{GATE_KEYS, Key, LOG_KEYS, METRICS_KEYS, RULE_KEYS, SELECTOR_KEYS};
+pub use keys::{COMPANION_KEYS, GATE_KEYS, Key, LOG_KEYS, METRICS_KEYS, RULE_KEYS, SELECTOR_KEYS};
 pub use limits::{
     ARGV_LOOKED_AT, MAX_ARG, MAX_COMM, MAX_GLOBS, MAX_KEYS, MAX_NAME, MAX_OTHERS,
     MAX_OTHERS_OF_RULE, MAX_PATTERN, MAX_RULES, MAX_RULES_OF_KEY, MAX_SAME_BEGINNING, MAX_SOCKET,
@@ -33,7 +35,8 @@ pub use limits::{
 pub use log::{Log, MAX_LOG_FILE, SystemLog};
 pub use metrics::{Listen, Metrics};
 pub use model::{
-    Action, Errno, Hold, Hook, Lease, LeaseEnd, Mode, OnUnknown, Origin, Policy, Rule, Scope,
+    Action, Errno, Hold, Hook, Isolation, Lease, LeaseEnd, Mode, OnUnknown, Origin, Policy, Rule,
+    Scope,
 };
 pub use schema::schema;
 pub use selector::{Answer, Container, Group, PathPattern, Pattern, Selector, Selectors, User};
@@ -136,7 +139,12 @@ pub fn parse(sources: &[Source], host: &dyn Host) -> Result<Policy, Errors> {
         let mut report = Report::new(source);
         if let Some(document) = document::parse(&source.text, &mut report) {
             let sections = document::sections(&document, &mut report);
-            let settings = [&sections.gate, &sections.log, &sections.metrics];
+            let settings = [
+                &sections.gate,
+                &sections.log,
+                &sections.metrics,
+                &sections.companion,
+            ];
             if index > 0 {
                 for section in settings.into_iter().flatten() {
                     refuse(section, &mut report);
@@ -150,6 +158,9 @@ pub fn parse(sources: &[Source], host: &dyn Host) -> Result<Policy, Errors> {
                 }
                 if let Some(section) = &sections.metrics {
                     policy.metrics = metrics::metrics(section, &mut report);
+                }
+                if let Some(section) = &sections.companion {
+                    policy.companion = companion::companion(section, &mut report);
                 }
             }
             let rules = rules(&sections.rules, host, &mut before, &mut report);

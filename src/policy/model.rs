@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::words::words;
-use super::{HostNode, Log, Metrics, Selectors};
+use super::{Companion, HostNode, Log, Metrics, Selectors};
 
 words! {
     /// What the gate does with a verdict that is not `admit`.
@@ -125,6 +125,21 @@ impl Hold {
     /// [`Hold::Exit`] is meant.
     pub const SETTLE_RANGE: RangeInclusive<Duration> =
         Duration::from_millis(1)..=Duration::from_secs(3600);
+}
+
+words! {
+    /// What the companion keeps away from the other hardware threads of a core on which a thread
+    /// of a holder runs.
+    #[derive(Default)]
+    pub enum Isolation {
+        /// All that is not the holder's. The default: a core that is shared is none.
+        #[default]
+        Strict = "strict",
+        /// The same, unless there is nowhere else for it.
+        Prefer = "prefer",
+        /// Nothing.
+        None = "none",
+    }
 }
 
 /// Where the cores of a launch may lie. Of these, cores that the launcher may
@@ -262,6 +277,8 @@ pub struct Policy {
     pub log: Log,
     /// Where metrics are to be had.
     pub metrics: Metrics,
+    /// How the companion shares the CPUs.
+    pub companion: Companion,
     /// At most [`super::MAX_RULES`]; their names differ.
     pub rules: Vec<Rule>,
 }
@@ -275,6 +292,7 @@ impl Default for Policy {
             event_rate: 100,
             log: Log::default(),
             metrics: Metrics::default(),
+            companion: Companion::default(),
             rules: Vec::new(),
         }
     }
@@ -311,6 +329,11 @@ pub struct Rule {
     pub own_core: Option<bool>,
     /// How long the launch holds them once it is admitted.
     pub hold: Hold,
+    /// What is kept away from them meanwhile.
+    pub isolation: Isolation,
+    /// How long a core stays the launch's own after its last thread there went to sleep: zero, or
+    /// one of [`Rule::KEEP_RANGE`].
+    pub keep: Duration,
     /// What happens when they are not there.
     pub action: Action,
     /// With which error a launch is denied; `None` if the rule does not say.
@@ -326,6 +349,15 @@ impl Rule {
 
     /// The cores that a rule needs when it does not say.
     pub const DEFAULT_CORES: u32 = 1;
+
+    /// How long a core is kept when the rule does not say: longer than the period of most programs
+    /// that have to be in time.
+    pub const DEFAULT_KEEP: Duration = Duration::from_millis(4);
+
+    /// How long it may be kept, if at all: below, its end is noticed too late; above, a program
+    /// that sleeps so long does not need it.
+    pub const KEEP_RANGE: RangeInclusive<Duration> =
+        Duration::from_millis(1)..=Duration::from_secs(10);
 
     /// Whether the core that the launcher runs on counts as free for a launch
     /// of this kind when nothing else runs there. Without a word on it in the

@@ -3,6 +3,7 @@
 //! applied on this host.
 
 mod hold;
+mod isolation;
 mod need;
 mod selectors;
 
@@ -50,6 +51,7 @@ pub(super) fn rule(
         .and_then(|value| boolean("own_core", value, report));
     let hold = hold::hold(section, report);
     let action: Action = word(section, "action", report);
+    let (isolation, keep) = isolation::isolation(section, action, hold, report);
     let errno = errno(section, report);
     let (cores, scope) = need?;
     Some(Rule {
@@ -60,6 +62,8 @@ pub(super) fn rule(
         scope,
         own_core,
         hold: hold?,
+        isolation,
+        keep,
         action,
         errno,
         origin,

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{GATE_KEYS, Key, LOG_KEYS, METRICS_KEYS, RULE_KEYS};
+use super::keys::{COMPANION_KEYS, GATE_KEYS, Key, LOG_KEYS, METRICS_KEYS, RULE_KEYS};
 use super::{MAX_RULES, SELECTOR_KEYS};
 
 /// The schema, in draft 7, which the editors know that know TOML.
@@ -18,6 +18,7 @@ pub fn schema() -> Value {
         "Where verdicts, and what the daemon says, are logged.",
     );
     let metrics = section(METRICS_KEYS, "Where Prometheus gets the metrics.");
+    let companion = section(COMPANION_KEYS, "How the companion shares the CPUs.");
     json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Policy of coregate",
@@ -27,6 +28,7 @@ pub fn schema() -> Value {
             "gate": gate,
             "log": log,
             "metrics": metrics,
+            "companion": companion,
             "rule": {"type": "array", "items": rule, "maxItems": MAX_RULES},
         },
     })

@@ -266,6 +266,76 @@ fn how_long_cores_are_held() {
 }
 
 #[test]
+fn how_long_cores_are_kept() {
+    let kept = |keys: &str| {
+        let text = format!("[[rule]]\nname = \"r\"\nexe = \"/a\"\n{keys}\n");
+        let policy = parse(&[Source::new("p.toml", &text)], &Machine);
+        policy.map(|policy| (policy.rules[0].isolation, policy.rules[0].keep))
+    };
+    let strict = |time| Ok((Isolation::Strict, time));
+    assert_eq!(kept(""), strict(Duration::from_millis(4)));
+    for (keep, time) in [
+        ("0", Duration::ZERO),
+        ("0s", Duration::ZERO),
+        ("1ms", Duration::from_millis(1)),
+        ("10s", Duration::from_secs(10)),
+    ] {
+        assert_eq!(kept(&format!("keep = {keep:?}")), strict(time), "{keep}");
+    }
+    for wrong in ["1ns", "999us", "10s 1ns", "", "4", "-1ms"] {
+        assert!(kept(&format!("keep = {wrong:?}")).is_err(), "{wrong}");
+    }
+    for (isolation, keys) in [
+        (Isolation::Prefer, "isolation = \"prefer\"\nkeep = \"4ms\""),
+        (Isolation::None, "isolation = \"none\""),
+        (Isolation::Strict, "hold = \"none\""),
+    ] {
+        assert_eq!(kept(keys), Ok((isolation, Rule::DEFAULT_KEEP)), "{keys}");
+    }
+}
+
+#[test]
+fn what_stays_unheld() {
+    let reserve = |reserve: &str| {
+        let text = format!("[companion]\nreserve = {reserve:?}\n");
+        parse(&[Source::new("p.toml", &text)], &Machine).map(|policy| policy.companion.reserve)
+    };
+    let default = Companion::default().reserve;
+    for (text, expected) in [
+        ("1 core", default),
+        ("2 cores", Reserve::Cores(2)),
+        ("1%", Reserve::Percent(1)),
+        ("90%", Reserve::Percent(90)),
+    ] {
+        assert_eq!(reserve(text), Ok(expected), "{text}");
+    }
+    for wrong in [
+        "0 cores",
+        "0%",
+        "91%",
+        "100%",
+        "+1 core",
+        "-1 core",
+        "1",
+        "core",
+        " cores",
+        "1.5 cores",
+        "1core",
+        "25 %",
+        "99999999999999999999 cores",
+        "",
+    ] {
+        assert!(reserve(wrong).is_err(), "{wrong}");
+    }
+    assert_eq!((default.cores(4), default.cores(1)), (1, 1));
+    assert_eq!(Reserve::Cores(3).cores(2), 2);
+    let percent = |percent| [1, 2, 4, 64].map(|of| Reserve::Percent(percent).cores(of));
+    assert_eq!(percent(25), [1, 1, 1, 16]);
+    assert_eq!(percent(26), [1, 1, 2, 17]);
+    assert_eq!(percent(1), [1; 4]);
+}
+
+#[test]
 fn what_a_scope_has() {
     let most = |scope: Scope| scope.most_cores(NODES);
     assert_eq!((most(Scope::Node), most(Scope::Any)), (4, 4));
@@ -358,6 +428,7 @@ fn assert_sound(policy: &Policy) {
         if let Hold::Settle(time) = rule.hold {
             assert!(Hold::SETTLE_RANGE.contains(&time));
         }
+        assert!(rule.keep.is_zero() || Rule::KEEP_RANGE.contains(&rule.keep));
     }
 }
 
@@ -470,6 +541,9 @@ const PIECES: &[&str] = &[
     "listen",
     "textfile",
     "interval",
+    "companion",
+    "slice",
+    "reserve",
     "name",
     "exe",
     "unit",
@@ -486,6 +560,8 @@ const PIECES: &[&str] = &[
     "own_core",
     "hold",
     "settle",
+    "isolation",
+    "keep",
     "action",
     "errno",
     "rule",
@@ -571,6 +647,10 @@ const LINES: &[&str] = &[
     "hold = \"none\"",
     "settle = \"250ms\"",
     "settle = \"1 day\"",
+    "isolation = \"prefer\"",
+    "isolation = \"none\"",
+    "keep = \"0\"",
+    "keep = \"999us\"",
     "action = \"log\"",
     "errno = \"EPERM\"",
     "errno = \"EACCES\"",
@@ -581,6 +661,12 @@ const LINES: &[&str] = &[
     "on_lease_end = \"detach\"",
     "event_rate = 0",
     "event_rate = -1",
+    "[companion]",
+    "slice = \"5ms\"",
+    "slice = \"2s\"",
+    "reserve = \"2 cores\"",
+    "reserve = \"25%\"",
+    "reserve = \"0%\"",
     "corse = 1",
     "# text",
 ];

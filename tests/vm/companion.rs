@@ -6,12 +6,14 @@ mod work;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
+use crate::gate::POLICY;
 use crate::machine::{cores, cpus, let_programs_go, node_cpus, wait_for};
 use crate::{COUNTED, NUMA, Needs, Test};
 use process::{Companion, state};
@@ -39,6 +41,7 @@ pub(crate) const TESTS: &[Test] = &[
         on: NUMA,
         run: starts_anew_after_hotplug,
     },
+    test("companion_obeys_its_policy", NUMA, obeys_its_policy),
     test("companion_sleeps_at_rest", NUMA, sleeps_at_rest),
     test(
         "companion_prefers_whole_cores",
@@ -124,6 +127,27 @@ fn reports_why_it_exited() -> Result<()> {
     ensure!(end.said.contains("kind: sysrq, reason: "), "{end:?}");
     ensure!(end.said.to_lowercase().contains("sysrq-s"), "{end:?}");
     ensure!(state()? == "disabled");
+    Ok(())
+}
+
+/// Of two that are busy on one CPU, each waits for as long as a turn of the other takes.
+fn obeys_its_policy() -> Result<()> {
+    let waited = |args: &[&str]| -> Result<Duration> {
+        let companion = Companion::start(args)?;
+        let all = cpus()?;
+        let crew = Crew::start([(); 2].map(|()| Job::busy().on(&all[..1])))?;
+        crew.watch(Duration::from_secs(5))?;
+        let waited = crew.longest_wait(..);
+        drop(crew);
+        ensure!(companion.stop(Signal::SIGTERM)?.code == Some(0));
+        Ok(waited)
+    };
+    ensure!(!Path::new("/etc/coregate").exists());
+    let default = waited(&[])?;
+    fs::write(POLICY, "[companion]\nslice = \"1s\"\n")?;
+    let long = waited(&["--policy", POLICY])?;
+    println!("longest wait: {default:?}, with turns of 1 s {long:?}");
+    ensure!(default < Duration::from_millis(500) && long > Duration::from_millis(700));
     Ok(())
 }
 

@@ -27,6 +27,8 @@ fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
         scope: Scope::Node,
         own_core: None,
         hold: Hold::Exit,
+        isolation: Isolation::Strict,
+        keep: Rule::DEFAULT_KEEP,
         action: Action::Deny,
         errno: Some(Errno::Ebusy),
         origin: Origin {
@@ -340,13 +342,16 @@ fn a_rule_says_where_and_how_long_it_holds() {
     let tables = tables(vec![
         Rule {
             scope: Scope::Nodes(vec![0, 3, 63, 64]),
-            hold: Hold::Settle(std::time::Duration::from_millis(250)),
+            hold: Hold::Settle(Duration::from_millis(250)),
+            isolation: Isolation::Prefer,
+            keep: Duration::from_millis(10),
             own_core: Some(true),
             ..rule("a", "/bin/x", None)
         },
         Rule {
             scope: Scope::Any,
             hold: Hold::None,
+            keep: Duration::ZERO,
             ..rule("b", "/bin/y", None)
         },
     ]);
@@ -354,6 +359,9 @@ fn a_rule_says_where_and_how_long_it_holds() {
     assert_eq!(a.scope, abi::scope::SCOPE_SPREAD);
     assert_eq!(a.nodes, 1 << 63 | 0b1001);
     assert_eq!((a.hold, a.settle_ns), (abi::hold::HOLD_SETTLE, 250_000_000));
+    let kept = |rule: &abi::rule| (rule.isolation, rule.keep_ns);
+    assert_eq!(kept(a), (abi::isolation::ISOLATION_PREFER, 10_000_000));
+    assert_eq!(kept(b), (abi::isolation::ISOLATION_STRICT, 0));
     assert_eq!((a.own_core, b.own_core), (0b111, 0b001));
     assert_eq!((b.scope, b.nodes), (abi::scope::SCOPE_ANY, u64::MAX));
     assert_eq!(b.hold, abi::hold::HOLD_NONE);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 use super::*;
-use crate::policy::{Container, Group, Hold, Origin, PathPattern, Pattern, Scope, Selectors, User};
+use crate::policy::{
+    Container, Group, Hold, Isolation, Origin, PathPattern, Pattern, Scope, Selectors, User,
+};
 
 fn path(text: &str) -> PathPattern {
     PathPattern {
@@ -25,6 +27,8 @@ fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
         scope: Scope::Node,
         own_core: None,
         hold: Hold::Exit,
+        isolation: Isolation::default(),
+        keep: Rule::DEFAULT_KEEP,
         action: Action::Deny,
         errno: Some(Errno::Ebusy),
         origin: Origin {

@@ -125,6 +125,7 @@ fn it_refuses_most_of_what_the_parser_refuses() {
         "exe-root",
         "group-number",
         "hold-words",
+        "isolation-words",
         "lists-empty",
         "lists-twice",
         "log-file-relative",
@@ -148,7 +149,7 @@ fn it_refuses_most_of_what_the_parser_refuses() {
 
 #[test]
 fn every_default_is_a_value() {
-    let keys = [GATE_KEYS, LOG_KEYS, METRICS_KEYS, RULE_KEYS];
+    let keys = [GATE_KEYS, LOG_KEYS, METRICS_KEYS, COMPANION_KEYS, RULE_KEYS];
     for key in keys.into_iter().flatten() {
         let schema = (key.schema)();
         if let Some(default) = schema.get("default") {
