@@ -20,6 +20,8 @@ struct cpumask;
 
 /* include/linux/sched.h; a macro there, so not in BTF. */
 #define PF_KTHREAD 0x00200000
+/* include/uapi/linux/time.h. */
+#define CLOCK_MONOTONIC 1
 
 /* 6.12. */
 extern void scx_bpf_put_idle_cpumask(const struct cpumask *mask) __ksym __weak;

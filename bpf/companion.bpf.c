@@ -3,17 +3,19 @@
  * The companion: a sched_ext scheduler that keeps the kernel's per-node idle masks on, so
  * that the gate can read them, and that fills whole idle cores first.
  *
- * Two kinds of queue, both ordered by weighted virtual time:
+ * Three kinds of queue, all ordered by weighted virtual time:
  *
  * - one for each node, with the tasks that may run on any CPU of the node;
- * - one for each CPU, with the tasks that may not (affinity, cpuset, migration disabled).
+ * - one for each CPU, with the tasks that may not (affinity, cpuset, migration disabled);
+ * - one for each core, with threads of the claim that the core is reserved for.
  *
  * They are apart because a queue with one clock is fair, and free of starvation, only among
  * tasks that compete for the same CPUs. Each CPU divides its time between its own queue and
- * its node's by how many wait in each.
+ * its node's by how many wait in each. A CPU of a reserved core serves the core's queue, and
+ * nothing else for as long as that is so, but for tasks that could run nowhere else.
  */
-#include "scx.h"
-#include "companion.h"
+#include "places.bpf.h"
+#include "reserve.bpf.h"
 #include "farewell.bpf.h"
 
 char LICENSE[] SEC("license") = "GPL";
@@ -22,10 +24,6 @@ char LICENSE[] SEC("license") = "GPL";
 const volatile __u64 slice_ns = 20000000;
 /* Shortest turn, for tasks of little weight, in ns. Default 1 ms. */
 const volatile __u64 slice_min_ns = 1000000;
-/* The kernel's nr_cpu_ids and the highest node id plus one; the loader sets both. */
-const volatile __s32 nr_cpus = 1;
-const volatile __s32 nr_nodes = 1;
-
 /*
  * How far ahead of its queue's clock a task may be, in slices. It bounds the wait of tasks of
  * little weight, which else grows with what everyone else weighs until the kernel's watchdog
@@ -39,94 +37,8 @@ const volatile __s32 nr_nodes = 1;
 /* The kernel's scale of weights: nice 0 is 100 (include/linux/sched.h, scx.weight). */
 #define WEIGHT_DFL 100
 
-/* Queue ids: a CPU's own queue is its number, a node's has this bit. */
-#define NODE_QUEUE (1ULL << 32)
-#define NO_QUEUE (~0ULL)
-
-struct node {
-	/* Virtual time of the node's queue. */
-	__u64 clock;
-	__u32 nr_cpus;
-	__u32 pad;
-	/*
-	 * Its online CPUs. The kernel's functions take plain memory for a cpumask of theirs if
-	 * it is as large; a bpf_cpumask would need a type tag, which clang 14 does not write.
-	 */
-	struct cpumask cpus;
-};
-
-struct task {
-	/* Weighted time it has had, on the clock of the queue below. */
-	__u64 vtime;
-	/* When its present turn began. */
-	__u64 started;
-	__u64 queue;
-};
-
-/* The loader sets the sizes. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct cpu);
-} cpus SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct node);
-} nodes SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct task);
-} tasks SEC(".maps");
-
 /* When a task last went to a CPU's queue although other CPUs may run it as well. */
 __u64 confined_at;
-
-/*
- * What the entry into a BPF program adds to migration_disabled of the current task: 1, or 0
- * on kernels without preemptible RCU that have rcu_read_lock_dont_migrate() (6.18,
- * kernel/bpf/trampoline.c). Seen rather than known: the least value ever seen.
- */
-__u32 entry_disables = 1;
-
-static bool before(__u64 a, __u64 b)
-{
-	return (__s64)(a - b) < 0;
-}
-
-static struct cpu *cpu_of(__s32 cpu)
-{
-	__u32 key = cpu;
-	struct cpu *c = bpf_map_lookup_elem(&cpus, &key);
-
-	if (!c)
-		scx_error("CPU %lld is not one the loader knows", cpu);
-	return c;
-}
-
-static struct node *node_of(__u32 node)
-{
-	struct node *n = bpf_map_lookup_elem(&nodes, &node);
-
-	if (!n)
-		scx_error("node %lld is not one the loader knows", node);
-	return n;
-}
-
-static struct task *task_of(struct task_struct *p)
-{
-	struct task *t = bpf_task_storage_get(&tasks, p, NULL, 0);
-
-	if (!t)
-		scx_error("task %lld has no record", p->pid);
-	return t;
-}
 
 static __u64 *clock_of(__u64 queue)
 {
@@ -134,6 +46,10 @@ static __u64 *clock_of(__u64 queue)
 		struct node *n = node_of((__u32)queue);
 
 		return n ? &n->clock : NULL;
+	} else if (queue & HOLD_QUEUE) {
+		struct cpu *c = cpu_of((__s32)queue);
+
+		return c ? &c->hold_clock : NULL;
 	} else {
 		struct cpu *c = cpu_of((__s32)queue);
 
@@ -190,18 +106,6 @@ static __u64 settle(struct task *t, __u64 queue)
 	return t->vtime;
 }
 
-static bool must_stay(struct task_struct *p)
-{
-	struct task_struct *current = bpf_get_current_task_btf();
-	__u32 disabled = current->migration_disabled;
-
-	if (disabled < entry_disables)
-		entry_disables = disabled;
-	if (p->nr_cpus_allowed == 1)
-		return true;
-	return p->migration_disabled > (p->pid == current->pid ? entry_disables : 0);
-}
-
 static bool may_use_node(const struct task_struct *p, __u32 node)
 {
 	struct node *n = node_of(node);
@@ -224,13 +128,13 @@ static bool core_idle(const struct cpu *c, __u32 but)
 }
 
 /*
- * An idle CPU for the task, now claimed for it, or less than 0. Whole idle cores come first.
- * @roam: a whole core of another node comes before a part of a core of this one; for tasks
+ * An idle one of these CPUs for the task, now claimed for it, or less than 0. Whole idle cores come
+ * first. @roam: a whole core of another node comes before a part of a core of this one; for tasks
  * that are new or that have run a full turn. Others have their data in this node's caches.
  */
-static __s32 pick_idle(struct task_struct *p, __s32 prev, bool roam)
+static __s32 pick_idle_of(const struct cpumask *mask, __s32 prev, bool roam)
 {
-	bool may_stay = mask_has(p->cpus_ptr, prev);
+	bool may_stay = mask_has(mask, prev);
 	__u64 core = PICK(CORE), here = PICK(IN_NODE);
 	struct cpu *c = cpu_of(prev);
 	__s32 cpu;
@@ -239,18 +143,28 @@ static __s32 pick_idle(struct task_struct *p, __s32 prev, bool roam)
 		return -ENOENT;
 	if (may_stay && core_idle(c, -1U) && claim_idle(prev))
 		return prev;
-	cpu = scx_bpf_pick_idle_cpu_node(p->cpus_ptr, c->node, roam ? core : core | here);
+	cpu = scx_bpf_pick_idle_cpu_node(mask, c->node, roam ? core : core | here);
 	if (cpu >= 0)
 		return cpu;
 	if (may_stay && claim_idle(prev))
 		return prev;
-	cpu = scx_bpf_pick_idle_cpu_node(p->cpus_ptr, c->node, here);
+	cpu = scx_bpf_pick_idle_cpu_node(mask, c->node, here);
 	if (cpu >= 0)
 		return cpu;
-	cpu = roam ? -EBUSY : scx_bpf_pick_idle_cpu_node(p->cpus_ptr, c->node, core);
+	cpu = roam ? -EBUSY : scx_bpf_pick_idle_cpu_node(mask, c->node, core);
 	if (cpu >= 0)
 		return cpu;
-	return scx_bpf_pick_idle_cpu_node(p->cpus_ptr, c->node, 0);
+	return scx_bpf_pick_idle_cpu_node(mask, c->node, 0);
+}
+
+/* An idle CPU for a task of no claim: not of a reserved core, unless as a last resort. */
+static __s32 pick_idle(struct task_struct *p, __s32 prev, bool roam)
+{
+	__s32 cpu = pick_idle_of(open_cpus(p, false), prev, roam);
+
+	if (cpu >= 0 || nr_shut == nr_reserved)
+		return cpu;
+	return pick_idle_of(open_cpus(p, true), prev, roam);
 }
 
 /* The queue that a task belongs to when it runs on, or waits for, @cpu. */
@@ -263,13 +177,39 @@ static __u64 home(struct task_struct *p, __s32 cpu)
 	return cpu;
 }
 
+/* A thread of a claim runs next on a CPU of its claim's cores. */
+static void run_at_once(struct task_struct *p, struct task *t, __s32 cpu, __u64 enq_flags)
+{
+	struct cpu *c = cpu_of(cpu), *core = c ? core_of(c) : NULL;
+
+	if (!core)
+		return;
+	settle(t, HOLD_QUEUE | core->thread[0]);
+	if (c->runs_other)
+		enq_flags |= ENQ(PREEMPT);
+	scx_bpf_dsq_insert(p, DSQ(LOCAL_ON) | cpu, slice_of(p), enq_flags);
+}
+
 SEC("struct_ops/companion_select_cpu")
 __s32 BPF_PROG(companion_select_cpu, struct task_struct *p, __s32 prev_cpu, __u64 wake_flags)
 {
-	__s32 cpu = pick_idle(p, prev_cpu, wake_flags & WAKE(FORK));
 	struct task *t = task_of(p);
+	struct wish wish = { .wakes = true, .queue = -1 };
+	struct claim *c = claim_of(p, &wish.slot);
+	__s32 cpu = -EBUSY;
 
-	if (cpu < 0 || !t)
+	if (!t)
+		return prev_cpu;
+	if (c)
+		cpu = place(p, c, &wish, prev_cpu);
+	if (cpu >= 0) {
+		run_at_once(p, t, cpu, 0);
+		return cpu;
+	}
+	if (wish.queue >= 0)
+		return prev_cpu;
+	cpu = pick_idle(p, prev_cpu, wake_flags & WAKE(FORK));
+	if (cpu < 0)
 		return prev_cpu;
 	settle(t, home(p, cpu));
 	scx_bpf_dsq_insert(p, DSQ(LOCAL), slice_of(p), 0);
@@ -279,16 +219,22 @@ __s32 BPF_PROG(companion_select_cpu, struct task_struct *p, __s32 prev_cpu, __u6
 /* The CPU in whose queue a task that may run on a few CPUs waits: the emptier of two. */
 static __s32 confined_cpu(struct task_struct *p, __s32 cpu)
 {
-	__u32 other = bpf_cpumask_any_distribute(p->cpus_ptr);
+	const struct cpumask *mask = open_cpus(p, false);
+	__u32 other = bpf_cpumask_any_distribute(mask);
 	struct cpu *c;
 
 	confined_at = scx_bpf_now();
+	if (other >= (__u32)nr_cpus) {
+		/* All that it may use is reserved. */
+		mask = p->cpus_ptr;
+		other = bpf_cpumask_any_distribute(mask);
+	}
 	if (other >= (__u32)nr_cpus || other == (__u32)cpu)
 		return cpu;
 	c = cpu_of(other);
 	if (!c || !c->threads)
 		return cpu;
-	if (!mask_has(p->cpus_ptr, cpu))
+	if (!mask_has(mask, cpu))
 		return other;
 	return scx_bpf_dsq_nr_queued(other) < scx_bpf_dsq_nr_queued(cpu) ? (__s32)other : cpu;
 }
@@ -298,9 +244,17 @@ static bool urgent(struct task_struct *p, struct task *t, __s32 cpu, __u64 enq_f
 {
 	struct cpu *c = cpu_of(cpu);
 
-	if (!c || !(p->flags & PF_KTHREAD) || p->nr_cpus_allowed != 1)
+	if (!c || !is_of_cpu(p))
 		return false;
 	return (enq_flags & ENQ(WAKEUP)) && before(t->vtime, c->clock + slice_ns);
+}
+
+/* A CPU's kernel thread on a reserved core, where nothing is taken from that CPU's queue. */
+static bool must_serve(struct task_struct *p, __s32 cpu)
+{
+	struct cpu *c = is_of_cpu(p) ? cpu_of(cpu) : NULL, *core = c ? core_of(c) : NULL;
+
+	return core && core->owner;
 }
 
 /* The task waits in a queue: its node's, or that of one CPU. */
@@ -318,8 +272,37 @@ static void wait_in_queue(struct task_struct *p, struct task *t, __s32 cpu, __u6
 	 * queue needs none: all its CPUs look into it, this one at the latest when the present
 	 * slice ends.
 	 */
-	if (!(queue & NODE_QUEUE) && queue != (__u64)cpu)
+	if (queue & NODE_QUEUE)
+		return;
+	if (queue != (__u64)cpu)
 		scx_bpf_kick_cpu(queue, 0);
+	expect_guest(queue);
+}
+
+/* A thread of a claim: it runs on the claim's cores, or waits for them; false if none is for it. */
+static bool enqueue_holder(struct task_struct *p, struct task *t, __s32 prev, __u64 enq_flags)
+{
+	struct wish wish = { .wakes = enq_flags & ENQ(WAKEUP), .queue = -1 };
+	struct claim *c = claim_of(p, &wish.slot);
+	__u64 queue;
+	__s32 cpu;
+
+	if (!c)
+		return false;
+	cpu = place(p, c, &wish, prev);
+	if (cpu >= 0) {
+		run_at_once(p, t, cpu, enq_flags);
+		scx_bpf_kick_cpu(cpu, 0);
+		return true;
+	}
+	if (wish.queue < 0)
+		return false;
+	queue = HOLD_QUEUE | wish.queue;
+	dsq_insert_vtime(p, queue, slice_of(p), settle(t, queue), enq_flags);
+	kick_all(wish.queue, KICK(IDLE));
+	if (enq_flags & ENQ(LAST))
+		scx_bpf_kick_cpu(prev, 0);
+	return true;
 }
 
 SEC("struct_ops/companion_enqueue")
@@ -328,8 +311,15 @@ void BPF_PROG(companion_enqueue, struct task_struct *p, __u64 enq_flags)
 	__s32 cpu = scx_bpf_task_cpu(p), idle = -EBUSY;
 	struct task *t = task_of(p);
 
-	if (!t)
+	if (!t || enqueue_holder(p, t, cpu, enq_flags))
 		return;
+	if (must_serve(p, cpu)) {
+		settle(t, cpu);
+		if (enq_flags & ENQ(WAKEUP))
+			enq_flags |= ENQ(PREEMPT);
+		scx_bpf_dsq_insert(p, DSQ(LOCAL), slice_of(p), enq_flags);
+		return;
+	}
 	if (urgent(p, t, cpu, enq_flags)) {
 		settle(t, cpu);
 		scx_bpf_dsq_insert(p, DSQ(LOCAL), slice_of(p), enq_flags | ENQ(PREEMPT));
@@ -359,7 +349,7 @@ static void charge(struct task_struct *p, struct task *t, __s32 cpu)
 
 	t->started = now;
 	t->vtime += weighted(p, used);
-	if (!c || t->queue == NO_QUEUE)
+	if (!c || t->queue == NO_QUEUE || t->queue & HOLD_QUEUE)
 		return;
 	if (!(t->queue & NODE_QUEUE)) {
 		c->lead += used / (scx_bpf_dsq_nr_queued(cpu) + 1);
@@ -469,11 +459,13 @@ static bool steal(struct cpu *c, __s32 cpu)
 /* Whether a task that shares its core could have a whole one instead. */
 static bool could_have_core(struct task_struct *p, struct cpu *c, __s32 cpu)
 {
+	const struct cpumask *open;
 	bool found = false;
 	int i;
 
 	if (must_stay(p) || core_idle(c, cpu))
 		return false;
+	open = open_cpus(p, false);
 	bpf_for(i, 0, nr_nodes) {
 		const struct cpumask *whole;
 		struct node *n = node_of(i);
@@ -481,10 +473,63 @@ static bool could_have_core(struct task_struct *p, struct cpu *c, __s32 cpu)
 		if (!n || !n->nr_cpus)
 			continue;
 		whole = scx_bpf_get_idle_smtmask_node(i);
-		found |= mask_meets(whole, p->cpus_ptr);
+		found |= mask_meets(whole, open);
 		scx_bpf_put_idle_cpumask(whole);
 	}
 	return found;
+}
+
+/* A thread waits for another core of the claim. */
+__noinline int help_claim(__u64 owner)
+{
+	__s32 leader = -1;
+	int i;
+
+	bpf_for(i, 0, nr_cpus) {
+		leader = next_core_of(owner, leader + 1);
+		if (leader < 0)
+			break;
+		if (scx_bpf_dsq_nr_queued(HOLD_QUEUE | leader) &&
+		    move_to_local(HOLD_QUEUE | leader))
+			return 1;
+	}
+	return 0;
+}
+
+/*
+ * Serves a CPU of a reserved core; false if it is none, or one that others may use and that has
+ * nothing else to do. @t: that of prev if it can go on, else NULL.
+ */
+static bool serve_holders(struct cpu *c, __s32 cpu, struct task_struct *prev, struct task *t)
+{
+	struct cpu *core = core_of(c);
+	struct claim *claim;
+	__u64 owner, queue;
+	__u32 slot = 0;
+
+	if (!core)
+		return false;
+	queue = HOLD_QUEUE | core->thread[0];
+	owner = owner_of(core, scx_bpf_now());
+	if (!owner)
+		/* Who waited for a core that is reserved no more. */
+		return scx_bpf_dsq_nr_queued(queue) && move_to_local(queue);
+	if (c->guest_due) {
+		c->guest_due = 0;
+		if (move_to_local(cpu)) {
+			c->runs_guest = 1;
+			return true;
+		}
+	}
+	claim = prev && t ? claim_of(prev, &slot) : NULL;
+	if (claim && claim->id == owner) {
+		if (outrun(queue, t) && move_to_local(queue))
+			return true;
+		advance(t->queue, t->vtime);
+		task_set_slice(prev, slice_of(prev));
+		return true;
+	}
+	return move_to_local(queue) || help_claim(owner) || core->shut;
 }
 
 SEC("struct_ops/companion_dispatch")
@@ -502,6 +547,8 @@ void BPF_PROG(companion_dispatch, __s32 cpu, struct task_struct *prev)
 			return;
 		charge(prev, t, cpu);
 	}
+	if (serve_holders(c, cpu, prev, t))
+		return;
 	node = overloaded(c->node);
 	if (node >= 0 && move_to_local(NODE_QUEUE | node))
 		return;
@@ -521,21 +568,33 @@ void BPF_PROG(companion_dispatch, __s32 cpu, struct task_struct *prev)
 SEC("struct_ops/companion_running")
 void BPF_PROG(companion_running, struct task_struct *p)
 {
+	__s32 cpu = scx_bpf_task_cpu(p);
 	struct task *t = task_of(p);
+	struct cpu *c;
 
 	if (!t)
 		return;
 	t->started = scx_bpf_now();
 	advance(t->queue, t->vtime);
+	c = cpu_of(cpu);
+	if (!c)
+		return;
+	if (c->runs_guest)
+		task_set_slice(p, slice_min_ns);
+	enter_core(p, c, cpu);
 }
 
 SEC("struct_ops/companion_stopping")
 void BPF_PROG(companion_stopping, struct task_struct *p, bool runnable)
 {
+	__s32 cpu = scx_bpf_task_cpu(p);
+	struct cpu *c = cpu_of(cpu);
 	struct task *t = task_of(p);
 
 	if (t)
-		charge(p, t, scx_bpf_task_cpu(p));
+		charge(p, t, cpu);
+	if (c)
+		leave_core(c, !runnable);
 }
 
 SEC("struct_ops.s/companion_init_task")
@@ -553,6 +612,7 @@ __s32 BPF_PROG(companion_init_task, struct task_struct *p, struct scx_init_task_
 static __s32 join_node(__u32 cpu, __u32 node)
 {
 	struct node *n = node_of(node);
+	struct cpu *c;
 	__s32 err = 0;
 
 	if (!n || cpu >= MAX_CPUS)
@@ -561,6 +621,10 @@ static __s32 join_node(__u32 cpu, __u32 node)
 		err = scx_bpf_create_dsq(NODE_QUEUE | node, -1);
 	n->cpus.bits[cpu / 64] |= 1ULL << (cpu % 64);
 	n->nr_cpus++;
+	c = cpu_of(cpu);
+	if (c && c->thread[0] == cpu)
+		n->cores++;
+	n->open = node < NODES_MAX ? open_cores[node] : -1U;
 	return err;
 }
 
@@ -577,6 +641,10 @@ __s32 BPF_PROG(companion_init)
 		 * the kernel ends the scheduler for it.
 		 */
 		err = scx_bpf_create_dsq(i, -1);
+		if (!err)
+			err = scx_bpf_create_dsq(HOLD_QUEUE | i, -1);
+		if (!err)
+			err = init_alarm(i);
 		c = cpu_of(i);
 		if (!err && c && c->threads)
 			err = join_node(i, c->node);
@@ -585,7 +653,7 @@ __s32 BPF_PROG(companion_init)
 			return err;
 		}
 	}
-	return 0;
+	return init_round();
 }
 
 /* The loader sets flags, from the running kernel's enumerators, and hotplug_seq. */

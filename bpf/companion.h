@@ -17,12 +17,30 @@ struct cpu {
 	__u64 clock;
 	/* Weighted time that the own queue is ahead of the node's queue on this CPU. */
 	__s64 lead;
+	/* Of the core whose first thread this CPU is: virtual time of its holders' queue. */
+	__u64 hold_clock;
+	/* The claim that it is reserved for, or 0; until when, if none of its threads runs there. */
+	__u64 owner;
+	__u64 until;
+	/* How long it stays reserved once they sleep, in ns. */
+	__u64 keep_ns;
+	/* The claim of the task that runs on this CPU, or 0. */
+	__u64 runs_for;
+	/* Somebody else runs there who may be sent away; it could run nowhere else, so it may stay. */
+	__u32 runs_other;
+	__u32 runs_guest;
+	/* A task waits that can run nowhere else, and has waited long enough. */
+	__u32 guest_due;
+	/* Of the core: others may not use it at all; its alarm is set. */
+	__u32 shut;
+	__u32 alarmed;
 	/* Its node. */
 	__u32 node;
 	/* How many entries of thread[] count; 0 while the CPU is offline. */
 	__u32 threads;
 	/* The online threads of its core, itself among them. */
 	__u32 thread[MAX_THREADS];
+	__u32 pad;
 };
 
 /* Why the scheduler left; numbers of our own, since the kernel may move its. */
@@ -52,7 +70,7 @@ struct farewell {
 	char message[1024];
 };
 
-_Static_assert(sizeof(struct cpu) == 56, "struct cpu has padding");
+_Static_assert(sizeof(struct cpu) == 120, "struct cpu has padding");
 _Static_assert(sizeof(struct farewell) == 1176, "struct farewell has padding");
 
 #endif

@@ -262,9 +262,6 @@ enum scx_ops_flags {
 /* include/uapi/linux/sched.h. */
 #define CLONE_THREAD 0x00010000
 
-/* include/uapi/linux/time.h. */
-#define CLOCK_MONOTONIC 1
-
 /* include/linux/err.h. */
 #define MAX_ERRNO 4095
 

@@ -114,6 +114,7 @@ enum scx_wake_flags {
 
 enum scx_kick_flags {
 	SCX_KICK_IDLE = 1,
+	SCX_KICK_PREEMPT = 2,
 };
 
 enum scx_pick_idle_cpu_flags {

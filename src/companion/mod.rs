@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The companion scheduler: loads it, sleeps while it runs, says why it left.
 
+mod claims;
 mod exit;
 mod preflight;
 mod scheduler;
 mod skel;
 
-use std::io;
+use std::{fmt, io};
 use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
@@ -15,7 +16,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use crate::libbpf_log::Listening;
 use crate::policy::Reserve;
 use crate::topology;
-use scheduler::Scheduler;
+use scheduler::{Scheduler, Woken};
 
 pub use exit::{ScxExit, Words};
 
@@ -34,7 +35,25 @@ pub enum Event {
     /// The kernel schedules by it from now on.
     Active,
     /// It left for this reason and is loaded anew.
-    Again(ScxExit),
+    Again(Why),
+}
+
+/// Why the companion is loaded anew.
+#[derive(Debug)]
+pub enum Why {
+    /// The kernel asked for it.
+    Kernel(ScxExit),
+    /// The gate's claims are kept elsewhere from now on, or no more.
+    Claims,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kernel(exit) => exit.fmt(f),
+            Self::Claims => f.write_str("a gate has come or gone"),
+        }
+    }
 }
 
 /// Why the companion could not be put in charge.
@@ -100,6 +119,9 @@ pub enum Error {
         /// How many it may have.
         most: usize,
     },
+    /// The gate's claims could not be read.
+    #[error("cannot read the gate's claims: {0}")]
+    Claims(String),
     /// The kernel did not take the scheduler.
     #[error("cannot {step} the companion scheduler: {source}{said}")]
     Kernel {
@@ -149,11 +171,13 @@ impl Error {
 pub fn run(config: &Config, on_event: &mut dyn FnMut(Event)) -> Result<ScxExit, Error> {
     let signals = block_signals()?;
     loop {
-        let exit = run_once(config, &signals, on_event)?;
-        if !matches!(exit, ScxExit::Restart(_)) {
-            return Ok(exit);
-        }
-        on_event(Event::Again(exit));
+        let (woken, exit) = run_once(config, &signals, on_event)?;
+        let why = match (woken, exit) {
+            (_, exit @ ScxExit::Restart(_)) => Why::Kernel(exit),
+            (Woken::Claims, ScxExit::Unregistered) => Why::Claims,
+            (_, exit) => return Ok(exit),
+        };
+        on_event(Event::Again(why));
     }
 }
 
@@ -161,14 +185,14 @@ fn run_once(
     config: &Config,
     signals: &SignalFd,
     on_event: &mut dyn FnMut(Event),
-) -> Result<ScxExit, Error> {
+) -> Result<(Woken, ScxExit), Error> {
     preflight::check()?;
     let mut room = scheduler::Room::uninit();
     let mut scheduler = Scheduler::load(config, &mut room)?;
     scheduler.attach()?;
     on_event(Event::Active);
-    scheduler.wait(signals)?;
-    Ok(scheduler.detach())
+    let woken = scheduler.wait(signals)?;
+    Ok((woken, scheduler.detach()))
 }
 
 /// The signals that end the companion, from now on only to be read.

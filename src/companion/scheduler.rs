@@ -12,6 +12,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use nix::sys::signalfd::SignalFd;
 
 use super::skel::{CompanionSkel, CompanionSkelBuilder, OpenCompanionSkel, types};
+use super::claims::Claims;
 use super::{Config, Error, ScxExit, exit, preflight};
 use crate::libbpf_log::Listening;
 use crate::raw;
@@ -23,8 +24,22 @@ pub(super) type Room = MaybeUninit<OpenObject>;
 /// The loaded scheduler. Dropped, it leaves the kernel.
 pub(super) struct Scheduler<'room> {
     link: Option<Link>,
+    claims: Claims,
     skel: CompanionSkel<'room>,
 }
+
+/// What ended the wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Woken {
+    Signal,
+    /// The scheduler has left.
+    Left,
+    /// The gate's claims are others.
+    Claims,
+}
+
+/// How long the gate's pins are left alone before they are looked at: it makes them one by one.
+const PINNED_MS: u16 = 300;
 
 impl<'room> Scheduler<'room> {
     /// Loads the scheduler, without putting it in charge.
@@ -44,6 +59,7 @@ impl<'room> Scheduler<'room> {
         ops.flags = flags;
         ops.hotplug_seq = hotplug_seq;
         configure(&mut open, config, &topology).map_err(Error::kernel(&heard, "configure"))?;
+        let claims = Claims::share(&mut open.maps.claims, &mut open.maps.holders)?;
         let skel = open.load().map_err(Error::kernel(&heard, "load"))?;
         for (number, cpu) in cpus(&topology)? {
             skel.maps
@@ -51,7 +67,11 @@ impl<'room> Scheduler<'room> {
                 .update(&number.to_ne_bytes(), raw::bytes(&cpu), MapFlags::ANY)
                 .map_err(Error::kernel(&heard, "configure"))?;
         }
-        Ok(Self { link: None, skel })
+        Ok(Self {
+            link: None,
+            claims,
+            skel,
+        })
     }
 
     /// Puts the scheduler in charge.
@@ -67,24 +87,38 @@ impl<'room> Scheduler<'room> {
         Ok(())
     }
 
-    /// Sleeps until a signal arrives or the scheduler leaves.
-    pub(super) fn wait(&self, signals: &SignalFd) -> Result<(), Error> {
-        let wait = |epoll: Epoll| {
-            let fds: [BorrowedFd<'_>; 2] = [signals.as_fd(), self.skel.maps.bell.as_fd()];
-            for fd in fds {
-                epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-            }
-            loop {
-                match epoll.wait(&mut [EpollEvent::empty()], EpollTimeout::NONE) {
-                    Err(Errno::EINTR) => {}
-                    other => return other,
+    /// Sleeps until a signal arrives, the scheduler leaves, or the gate's claims are others.
+    pub(super) fn wait(&self, signals: &SignalFd) -> Result<Woken, Error> {
+        self.wait_for_one(signals)
+            .map_err(Error::system("wait for the scheduler"))
+    }
+
+    fn wait_for_one(&self, signals: &SignalFd) -> nix::Result<Woken> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let sources: [(BorrowedFd<'_>, Woken); 3] = [
+            (signals.as_fd(), Woken::Signal),
+            (self.skel.maps.bell.as_fd(), Woken::Left),
+            (self.claims.as_fd(), Woken::Claims),
+        ];
+        for (source, woken) in sources {
+            epoll.add(source, EpollEvent::new(EpollFlags::EPOLLIN, woken as u64))?;
+        }
+        let mut timeout = EpollTimeout::NONE;
+        loop {
+            let mut event = [EpollEvent::empty()];
+            match epoll.wait(&mut event, timeout) {
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+                Ok(0) if self.claims.are_others() => return Ok(Woken::Claims),
+                Ok(0) => timeout = EpollTimeout::NONE,
+                Ok(_) if event[0].data() == Woken::Signal as u64 => return Ok(Woken::Signal),
+                Ok(_) if event[0].data() == Woken::Left as u64 => return Ok(Woken::Left),
+                Ok(_) => {
+                    self.claims.stir();
+                    timeout = PINNED_MS.into();
                 }
             }
-        };
-        Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
-            .and_then(wait)
-            .map(drop)
-            .map_err(Error::system("wait for the scheduler"))
+        }
     }
 
     /// Takes the scheduler out, if it is still in, and says why it left.
@@ -108,6 +142,7 @@ fn configure(
     let nodes = topology.nodes.last().map_or(1, |node| node.id + 1);
     open.maps.cpus.set_max_entries(topology.possible)?;
     open.maps.nodes.set_max_entries(nodes)?;
+    open.maps.alarms.set_max_entries(topology.possible)?;
     let Some(rodata) = open.maps.rodata_data.as_deref_mut() else {
         return Ok(());
     };
@@ -116,6 +151,12 @@ fn configure(
     rodata.slice_min_ns = rodata.slice_min_ns.min(rodata.slice_ns);
     rodata.nr_cpus = i32::try_from(topology.possible).map_err(invalid)?;
     rodata.nr_nodes = i32::try_from(nodes).map_err(invalid)?;
+    for node in &topology.nodes {
+        // A claim lies on no other nodes.
+        if let Some(open) = rodata.open_cores.get_mut(node.id as usize) {
+            *open = config.reserve.cores(node.cores.len()) as u32;
+        }
+    }
     Ok(())
 }
 
@@ -144,5 +185,5 @@ fn cpus(topology: &Topology) -> Result<Vec<(u32, types::cpu)>, Error> {
 }
 
 raw::plain_types! {
-    types::cpu: 56,
+    types::cpu: 120,
 }

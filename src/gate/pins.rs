@@ -90,6 +90,36 @@ pub(super) fn reuse(folder: &str, maps: &mut [(&str, &mut OpenMapMut<'_>)]) -> R
     Ok(())
 }
 
+/// Lets two maps of another object, not loaded yet, be the pinned ones of claims, if they are there: their
+/// ids. It may know less of a value than the gate, but not more.
+///
+/// # Errors
+///
+/// A map could not be opened, though it is there.
+pub(crate) fn share_claims(
+    maps: [(&str, &mut OpenMapMut<'_>); 2],
+) -> Result<Option<[u32; 2]>, Error> {
+    let Some(ids) = claims_ids([maps[0].0, maps[1].0]) else {
+        return Ok(None);
+    };
+    let fits = |(name, map): &(&str, &mut OpenMapMut<'_>)| {
+        open(CLAIMS, name).is_some_and(|pinned| pinned.value_size() >= map.value_size())
+    };
+    if !maps.iter().all(fits) {
+        return Ok(None);
+    }
+    for (name, map) in maps {
+        map.reuse_pinned_map(at(CLAIMS).join(name))?;
+    }
+    Ok(Some(ids))
+}
+
+/// The ids of two of the pinned maps of claims. `None`: one of them is not there.
+pub(crate) fn claims_ids(names: [&str; 2]) -> Option<[u32; 2]> {
+    let [first, second] = names.map(|name| Some(open(CLAIMS, name)?.info().ok()?.info.id));
+    Some([first?, second?])
+}
+
 /// The map of this name in this folder of the gate that stands. `None`: there is none.
 pub(super) fn open(folder: &str, name: &str) -> Option<MapHandle> {
     MapHandle::from_pinned_path(at(folder).join(name)).ok()

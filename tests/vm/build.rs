@@ -6,7 +6,14 @@ use std::path::PathBuf;
 
 use libbpf_cargo::SkeletonBuilder;
 
-const OBJECTS: &[&str] = &["bare", "denier", "oracle", "schedulers", "unguarded"];
+const OBJECTS: &[&str] = &[
+    "bare",
+    "denier",
+    "oracle",
+    "schedulers",
+    "switches",
+    "unguarded",
+];
 
 fn main() {
     println!("cargo::rerun-if-changed=bpf");

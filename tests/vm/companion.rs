@@ -2,6 +2,9 @@
 //! The companion scheduler: comes, refuses, shares, leaves, and says why.
 
 pub(crate) mod process;
+pub(crate) mod replay;
+pub(crate) mod switches;
+pub(crate) mod whole;
 mod work;
 
 use std::collections::BTreeSet;

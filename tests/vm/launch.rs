@@ -7,10 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::libc;
+
+use crate::machine::work;
 
 /// What this program does instead of testing when it has this name.
 pub(crate) const PROBE: &str = "coregate-probe";
@@ -23,6 +26,11 @@ pub(crate) const USER: u32 = 1000;
 pub(crate) const SLEEPER: &str = "coregate-sleeper";
 /// is busy until it is killed,
 pub(crate) const SPINNER: &str = "coregate-spinner";
+/// does real work until it is killed, in one thread or in [`CROWDED`],
+pub(crate) const WORKER: &str = "coregate-worker";
+pub(crate) const CROWD: &str = "coregate-crowd";
+/// does so for [`BEAT`] of each [`PERIOD`],
+pub(crate) const PERIODIC: &str = "coregate-periodic";
 /// executes itself again, as a sleeper,
 pub(crate) const AGAIN: &str = "coregate-again";
 /// does so from a thread that is not its first,
@@ -35,6 +43,10 @@ pub(crate) const PARENT: &str = "coregate-parent";
 pub(crate) const FORKER: &str = "coregate-forker";
 pub(crate) const THREADER: &str = "coregate-threader";
 
+pub(crate) const CROWDED: usize = 8;
+pub(crate) const PERIOD: Duration = Duration::from_millis(2);
+pub(crate) const BEAT: Duration = Duration::from_micros(300);
+
 /// Runs as what this program was launched as, if as one of these; or as a probe, which ends at
 /// once. A sleeper first writes its pid, 4 bytes, to the descriptor that its argument names.
 pub(crate) fn perform() -> Option<ExitCode> {
@@ -43,6 +55,12 @@ pub(crate) fn perform() -> Option<ExitCode> {
         PROBE => {}
         SLEEPER => sleep(words.next()),
         SPINNER => spin(),
+        WORKER => toil(),
+        CROWD => {
+            (1..CROWDED).for_each(|_| drop(std::thread::spawn(toil)));
+            toil();
+        }
+        PERIODIC => periodically(),
         AGAIN => again(),
         THREAD_AGAIN => drop(std::thread::spawn(again).join()),
         LEADERLESS => {
@@ -80,6 +98,24 @@ fn sleep(fd: Option<String>) {
 fn spin() {
     loop {
         std::hint::spin_loop();
+    }
+}
+
+fn toil() {
+    loop {
+        work();
+    }
+}
+
+fn periodically() {
+    let mut next = Instant::now();
+    loop {
+        next = (next + PERIOD).max(Instant::now());
+        std::thread::sleep(next.saturating_duration_since(Instant::now()));
+        let start = Instant::now();
+        while start.elapsed() < BEAT {
+            work();
+        }
     }
 }
 

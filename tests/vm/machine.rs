@@ -110,6 +110,30 @@ pub(crate) fn keep(pid: u32, cpus: &[u32]) -> Result<()> {
         .with_context(|| format!("cannot move to {cpus:?}"))
 }
 
+/// Works for some microseconds, and ends with a `pause`, at which QEMU goes on with the next CPU:
+/// without one it does so after some 16 ms.
+pub(crate) fn work() {
+    for i in 0..1_000 {
+        std::hint::black_box(i);
+    }
+    std::hint::spin_loop();
+}
+
+/// Lets each of these CPUs switch from one task to another.
+pub(crate) fn visit(cpus: &[u32]) -> Result<()> {
+    for &cpu in cpus {
+        std::thread::spawn(move || {
+            pin(&[cpu])?;
+            std::thread::sleep(Duration::from_millis(1));
+            anyhow::Ok(())
+        })
+        .join()
+        .ok()
+        .context("a thread did not end")??;
+    }
+    Ok(())
+}
+
 /// Threads that keep CPUs busy until dropped.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,

@@ -81,6 +81,8 @@ struct Test {
 
 /// The topology of most tests: 2 sockets x 2 cores x 2 threads, 2 NUMA nodes.
 const NUMA: &[&str] = &["numa"];
+/// The same, with a clock that counts instructions, where times are compared.
+const ICOUNT: &[&str] = &["icount"];
 /// Those on which cores must be counted right.
 const COUNTED: &[&str] = &["numa", "one-node", "smt-off", "smt4"];
 /// The same, and one whose cores have as many threads as any: a slow one.
@@ -93,6 +95,8 @@ fn tests() -> Vec<Test> {
         association::TESTS,
         claims::TESTS,
         companion::TESTS,
+        companion::replay::tests::TESTS,
+        companion::whole::TESTS,
         daemon::TESTS,
         evasion::TESTS,
         idle::TESTS,

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, ensure};
 use libbpf_rs::skel::{OpenSkel, Skel, SkelBuilder};
 use libbpf_rs::{OpenObject, RingBuffer, RingBufferBuilder};
 
-use crate::machine::{Core, cpus, pin};
+use crate::machine::{Core, cpus, visit};
 use crate::skel::oracle::{OracleSkel, OracleSkelBuilder};
 
 /// `enum kind` of `oracle.bpf.c`.
@@ -186,16 +186,7 @@ impl<'obj> Oracle<'obj> {
             waiting: HashMap::new(),
             windows: Vec::new(),
         };
-        for cpu in cpus {
-            std::thread::spawn(move || {
-                pin(&[cpu])?;
-                std::thread::sleep(Duration::from_millis(1));
-                anyhow::Ok(())
-            })
-            .join()
-            .ok()
-            .context("a thread did not end")??;
-        }
+        visit(&cpus)?;
         Ok(oracle)
     }
 

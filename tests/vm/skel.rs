@@ -18,4 +18,4 @@ macro_rules! skeletons {
     )*};
 }
 
-skeletons! { bare denier oracle schedulers unguarded }
+skeletons! { bare denier oracle schedulers switches unguarded }

@@ -22,7 +22,7 @@ pub(crate) struct Shell {
     /// Kernel series such as 6.18, or `newest`
     #[arg(long, value_name = "SERIES", default_value = kernels::NEWEST)]
     kernel: String,
-    /// numa, one-node, smt-off, smt4, smt8, big, systemd, or SOCKETSxCORESxTHREADSxNODES
+    /// numa, one-node, smt-off, smt4, smt8, big, systemd, icount, or SOCKETSxCORESxTHREADSxNODES
     #[arg(long, default_value = "numa")]
     topology: Topology,
     /// Memory of the guest in MiB
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &Shell) -> Result<i32> {
         kernel,
         topology: args.topology.clone(),
         memory: args.memory,
-        icount: args.icount,
+        icount: args.icount || args.topology.counts_instructions(),
         append: args.append.clone(),
         limits: Limits {
             total: limit,

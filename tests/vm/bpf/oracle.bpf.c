@@ -4,6 +4,7 @@
  * hook. It shares no code with the gate and reads neither idle masks nor runqueues.
  */
 #include <stdbool.h>
+#include <stddef.h>
 #include <linux/types.h>
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -42,26 +43,14 @@ struct record {
 	__s32 what;
 };
 
-/* Keeps the BTF of struct record. */
-const struct record record_type = {};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 24);
-} records SEC(".maps");
-
-/* Records that found no room; with one, nothing that was logged is worth anything. */
-__u64 lost;
+#include "records.h"
 
 static __always_inline void put(enum kind kind, int pid, int what)
 {
-	struct record *r = bpf_ringbuf_reserve(&records, sizeof(*r), 0);
+	struct record *r = reserve();
 
-	if (!r) {
-		__sync_fetch_and_add(&lost, 1);
+	if (!r)
 		return;
-	}
-	r->time = bpf_ktime_get_ns();
 	r->kind = kind;
 	r->cpu = bpf_get_smp_processor_id();
 	r->pid = pid;

@@ -17,12 +17,14 @@ use nix::libc;
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 
-use crate::machine::wait_for;
+use crate::machine::{self, wait_for};
 
 /// What a thread does in each turn.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Kind {
     Busy,
+    Hog,
+    Bursty,
     Napping,
     Forking,
     Spawning,
@@ -43,6 +45,22 @@ impl Job {
             kind: Kind::Busy,
             cpus: Vec::new(),
             nice: 0,
+        }
+    }
+
+    /// Never sleeps, and does real work.
+    pub(crate) fn hog() -> Self {
+        Self {
+            kind: Kind::Hog,
+            ..Self::busy()
+        }
+    }
+
+    /// Sleeps and works in turns of up to 4 ms.
+    pub(crate) fn bursty() -> Self {
+        Self {
+            kind: Kind::Bursty,
+            ..Self::busy()
         }
     }
 
@@ -86,6 +104,15 @@ impl Job {
     fn turn(&self) {
         match self.kind {
             Kind::Busy => spin(),
+            Kind::Hog => machine::work(),
+            Kind::Bursty => {
+                let some = || BURST.mul_f64(fastrand::f64());
+                std::thread::sleep(some());
+                let (start, time) = (Instant::now(), some());
+                while start.elapsed() < time {
+                    machine::work();
+                }
+            }
             Kind::Napping => {
                 std::thread::sleep(NAP);
                 spin();
@@ -101,6 +128,7 @@ impl Job {
 }
 
 const NAP: Duration = Duration::from_millis(3);
+const BURST: Duration = Duration::from_millis(4);
 
 /// A small piece of work.
 fn spin() {
@@ -155,7 +183,7 @@ impl Member {
 
     /// Whether it wants a CPU all the time, or nearly so.
     fn is_eager(&self) -> bool {
-        matches!(self.job.kind, Kind::Busy | Kind::Napping)
+        matches!(self.job.kind, Kind::Busy | Kind::Hog | Kind::Napping)
     }
 }
 

@@ -19,6 +19,10 @@ pub(crate) struct Topology {
 /// The guest with Debian's systemd; its processors are those of `numa`.
 const SYSTEMD: &str = "systemd";
 
+/// The guest whose clock counts instructions, so that what takes microseconds does so in it too;
+/// its processors are those of `numa`.
+const ICOUNT: &str = "icount";
+
 /// Name, sockets, cores of a socket, threads of a core, nodes.
 const NAMED: &[(&str, [u32; 4])] = &[
     ("numa", [2, 2, 2, 2]),
@@ -28,6 +32,7 @@ const NAMED: &[(&str, [u32; 4])] = &[
     ("smt8", [1, 2, 8, 1]),
     ("big", [4, 8, 2, 4]),
     (SYSTEMD, [2, 2, 2, 2]),
+    (ICOUNT, [2, 2, 2, 2]),
 ];
 
 impl Topology {
@@ -39,6 +44,11 @@ impl Topology {
     /// Whether the guest boots Debian's systemd, not busybox.
     pub(crate) fn has_systemd(&self) -> bool {
         self.name == SYSTEMD
+    }
+
+    /// Whether the guest's clock counts instructions.
+    pub(crate) fn counts_instructions(&self) -> bool {
+        self.name == ICOUNT
     }
 
     /// QEMU's arguments for this topology, with `memory` MiB in all.

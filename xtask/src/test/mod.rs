@@ -25,6 +25,9 @@ const TOPOLOGIES: &[&str] = &["numa", "one-node", "smt-off", "smt4", "smt8"];
 const TOPOLOGY: &str = "numa";
 /// The one that it covers on the newest kernel and on the one that comes with that system.
 const SYSTEMD: &str = "systemd";
+/// The one that it covers on the newest kernel and on the one that schedulers are older on.
+const ICOUNT: &str = "icount";
+const ICOUNT_SERIES: &str = "6.18";
 
 /// Arguments of `cargo xtask test`.
 #[derive(Arguments)]
@@ -33,7 +36,8 @@ pub(crate) struct Args {
     #[arg(long = "kernel", value_name = "SERIES")]
     kernels: Vec<String>,
     /// Topology of the guests; may be repeated [default: numa, one-node, smt-off, smt4, smt8 on
-    /// the oldest and the newest kernel, numa on those between; systemd on 6.12 and the newest]
+    /// the oldest and the newest kernel, numa on those between; systemd on 6.12, icount on 6.18, and
+    /// both on the newest]
     #[arg(long = "topology", value_name = "TOPOLOGY")]
     topologies: Vec<Topology>,
     /// Seconds, or rounds, of the tests that can run longer than they do by default
@@ -74,10 +78,12 @@ impl Args {
         }
         let between = self.is_between(series);
         let systemd = [debian::SERIES, kernels::NEWEST].contains(&series);
+        let icount = [ICOUNT_SERIES, kernels::NEWEST].contains(&series);
         TOPOLOGIES
             .iter()
             .filter(|&&name| !between || name == TOPOLOGY)
             .chain(systemd.then_some(&SYSTEMD))
+            .chain(icount.then_some(&ICOUNT))
             .filter_map(|name| name.parse().ok())
             .collect()
     }

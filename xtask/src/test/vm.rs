@@ -167,7 +167,7 @@ fn boot(report: &Report, args: &Args, tools: &Tools, batch: &Batch) -> Result<()
         kernel: batch.kernel.clone(),
         topology: batch.topology.clone(),
         memory: 1024,
-        icount: false,
+        icount: batch.topology.counts_instructions(),
         append: Vec::new(),
         limits: limits(args),
         dir: batch.dir(),

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! The gate's claims, as it pins them: which they are, and when they are others.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+
+use libbpf_rs::OpenMapMut;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+use super::Error;
+use crate::gate::pins;
+
+/// The maps that the scheduler reads.
+const MAPS: [&str; 2] = ["claims", "holders"];
+
+/// Looks out for the gate's claims to come, go or change place.
+pub(super) struct Claims {
+    /// Of the maps that the scheduler reads; `None`: it reads its own, in which nothing is.
+    ids: Option<[u32; 2]>,
+    watch: Inotify,
+}
+
+impl Claims {
+    /// Lets a scheduler that is not loaded yet read the gate's claims, if a gate is pinned.
+    pub(super) fn share<'a>(
+        claims: &mut OpenMapMut<'a>,
+        holders: &mut OpenMapMut<'a>,
+    ) -> Result<Self, Error> {
+        let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
+        let watch = Inotify::init(flags).map_err(Error::system("watch the gate's claims"))?;
+        let mut shared = Self { ids: None, watch };
+        // First: what changes from now on is noticed.
+        shared.follow();
+        shared.ids = pins::share_claims([(MAPS[0], claims), (MAPS[1], holders)])
+            .map_err(|error| Error::Claims(error.to_string()))?;
+        Ok(shared)
+    }
+
+    /// Watches the folders that are there. The gate's own may be a new one each time.
+    fn follow(&self) {
+        let events = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVED_FROM
+            | AddWatchFlags::IN_MOVED_TO;
+        for folder in [Some(Path::new(pins::ROOT)), Path::new(pins::ROOT).parent()] {
+            // Without a BPF file system, or a gate, there is nothing to watch yet.
+            let _ = folder.map(|folder| self.watch.add_watch(folder, events));
+        }
+    }
+
+    /// Takes note of what happened there. It may not be all of it yet.
+    pub(super) fn stir(&self) {
+        while self.watch.read_events().is_ok() {}
+        self.follow();
+    }
+
+    /// Whether the gate's claims are not those that the scheduler reads any more.
+    pub(super) fn are_others(&self) -> bool {
+        pins::claims_ids(MAPS) != self.ids
+    }
+}
+
+impl AsFd for Claims {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.watch.as_fd()
+    }
+}
