@@ -252,15 +252,14 @@ static bool urgent(struct task_struct *p, struct task *t, __s32 cpu, __u64 enq_f
 /* A CPU's kernel thread on a reserved core, where nothing is taken from that CPU's queue. */
 static bool must_serve(struct task_struct *p, __s32 cpu)
 {
-	struct cpu *c = is_of_cpu(p) ? cpu_of(cpu) : NULL, *core = c ? core_of(c) : NULL;
-
-	return core && core->owner;
+	return is_of_cpu(p) && is_reserved(cpu);
 }
 
 /* The task waits in a queue: its node's, or that of one CPU. */
 static void wait_in_queue(struct task_struct *p, struct task *t, __s32 cpu, __u64 enq_flags)
 {
 	__u64 queue = home(p, cpu), vtime;
+	__s32 open;
 
 	if (!(queue & NODE_QUEUE) && !must_stay(p))
 		queue = confined_cpu(p, cpu);
@@ -270,10 +269,14 @@ static void wait_in_queue(struct task_struct *p, struct task *t, __s32 cpu, __u6
 	 * This CPU's run queue is locked, so it cannot go idle without seeing the task; another
 	 * one can, between its look into its queue and this insertion. Hence the kick. A node's
 	 * queue needs none: all its CPUs look into it, this one at the latest when the present
-	 * slice ends.
+	 * slice ends; or if this one is reserved, one that is open does, at once if it is idle.
 	 */
-	if (queue & NODE_QUEUE)
+	if (queue & NODE_QUEUE) {
+		open = is_reserved(cpu) ? next_open_core((__u32)queue, 0) : -1;
+		if (open >= 0)
+			scx_bpf_kick_cpu(open, 0);
 		return;
+	}
 	if (queue != (__u64)cpu)
 		scx_bpf_kick_cpu(queue, 0);
 	expect_guest(queue);
@@ -511,9 +514,11 @@ static bool serve_holders(struct cpu *c, __s32 cpu, struct task_struct *prev, st
 		return false;
 	queue = HOLD_QUEUE | core->thread[0];
 	owner = owner_of(core, scx_bpf_now());
-	if (!owner)
+	if (!owner) {
+		c->guest_due = 0;
 		/* Who waited for a core that is reserved no more. */
 		return scx_bpf_dsq_nr_queued(queue) && move_to_local(queue);
+	}
 	if (c->guest_due) {
 		c->guest_due = 0;
 		if (move_to_local(cpu)) {

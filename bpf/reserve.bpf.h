@@ -87,6 +87,14 @@ static struct cpu *core_of(const struct cpu *c)
 	return c->threads ? cpu_of(c->thread[0]) : NULL;
 }
 
+/* Whether a CPU is one of a reserved core: it does not look into its own queue, nor its node's. */
+static bool is_reserved(__s32 cpu)
+{
+	struct cpu *c = cpu_of(cpu), *core = c ? core_of(c) : NULL;
+
+	return core && core->owner;
+}
+
 /*
  * From here on, functions that are not static are verified once each, on their own, and not for each
  * state that each of their callers can be in. They take numbers: a core is known by its first CPU.
@@ -245,8 +253,6 @@ struct {
 } rounds SEC(".maps");
 
 __u32 round_set;
-/* Turns that guests had. */
-__u64 guests;
 
 static void set_round(void)
 {
@@ -260,9 +266,7 @@ static void set_round(void)
 /* A task waits for a CPU. */
 static void expect_guest(__s32 cpu)
 {
-	struct cpu *c = cpu_of(cpu), *core = c ? core_of(c) : NULL;
-
-	if (core && core->owner)
+	if (is_reserved(cpu))
 		set_round();
 }
 
@@ -286,12 +290,11 @@ static int on_round(void *map, __u32 *key, struct alarm *a)
 
 	__sync_lock_test_and_set(&round_set, 0);
 	bpf_for(i, 0, nr_cpus) {
-		struct cpu *c = cpu_of(i), *core = c ? core_of(c) : NULL;
+		struct cpu *c = cpu_of(i);
 
-		if (!core || !core->owner || !scx_bpf_dsq_nr_queued(i))
+		if (!c || !is_reserved(i) || !scx_bpf_dsq_nr_queued(i))
 			continue;
 		c->guest_due = 1;
-		__sync_fetch_and_add(&guests, 1);
 		scx_bpf_kick_cpu(i, KICK(PREEMPT));
 		set_round();
 	}

@@ -7,8 +7,8 @@ mod preflight;
 mod scheduler;
 mod skel;
 
-use std::{fmt, io};
 use std::time::Duration;
+use std::{fmt, io};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};

@@ -11,8 +11,8 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signalfd::SignalFd;
 
-use super::skel::{CompanionSkel, CompanionSkelBuilder, OpenCompanionSkel, types};
 use super::claims::Claims;
+use super::skel::{CompanionSkel, CompanionSkelBuilder, OpenCompanionSkel, types};
 use super::{Config, Error, ScxExit, exit, preflight};
 use crate::libbpf_log::Listening;
 use crate::raw;

@@ -3,6 +3,7 @@
 //! counts them. docs/performance.md says how.
 
 mod claims;
+mod companion;
 mod measurer;
 mod peers;
 mod rest;
@@ -72,6 +73,7 @@ pub(crate) fn perform() -> Option<ExitCode> {
         [WORD, "reload"] => run(|bench| bench.rounds(ROUNDS, scale::reload)),
         [WORD, "matched"] => run(|bench| bench.rounds(ROUNDS, matched)),
         [WORD, "peers"] => run(peers::all),
+        [WORD, "companion"] => companion::all(),
         _ => return None,
     };
     Some(match done {
@@ -441,7 +443,7 @@ fn run_time(program: &str) -> Result<(u64, u64)> {
 }
 
 /// Sets the scheduling policy of this thread and of what it starts.
-fn set_policy(policy: libc::c_int, sched_priority: libc::c_int) -> Result<()> {
+pub(crate) fn set_policy(policy: libc::c_int, sched_priority: libc::c_int) -> Result<()> {
     let param = libc::sched_param { sched_priority };
     // SAFETY: the parameter lives through the call.
     let answer = unsafe { libc::sched_setscheduler(0, policy, &raw const param) };

@@ -5,7 +5,7 @@ pub(crate) mod process;
 pub(crate) mod replay;
 pub(crate) mod switches;
 pub(crate) mod whole;
-mod work;
+pub(crate) mod work;
 
 use std::collections::BTreeSet;
 use std::fs;

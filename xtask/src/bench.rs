@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `cargo xtask bench`: what a launch costs, in instructions, against the budgets.
 
+mod companion;
 mod peers;
 
 use std::collections::BTreeMap;
@@ -34,11 +35,12 @@ pub(crate) struct Args {
     /// Also measure on machines of other sizes
     #[arg(long)]
     sizes: bool,
-    /// Put the tables of all sizes into docs/performance.md
+    /// Put the tables of all sizes into docs/performance.md, or that of the companion
     #[arg(long, conflicts_with_all = ["json", "peers"])]
     write: bool,
-    /// Measure only this, on 8 CPUs: `matched`, `scale`, `reload`, `rest`
-    #[arg(long, value_name = "PART", conflicts_with_all = ["sizes", "write", "peers"])]
+    /// Measure only this, on 8 CPUs: `matched`, `scale`, `reload`, `rest`; or what runs beside
+    /// programs that hold cores: `companion`
+    #[arg(long, value_name = "PART", conflicts_with_all = ["sizes", "peers"])]
     only: Option<String>,
     /// Compare with AppArmor, fapolicyd and auditd instead
     #[arg(long, conflicts_with = "sizes")]
@@ -354,6 +356,15 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     let (qemu, busybox) = (userland::qemu(&cache)?, userland::busybox(&cache)?);
     let root = args.peers.then(|| userland::peers(&cache)).transpose()?;
     drop(cache);
+    if args.only.as_deref() == Some(companion::MACHINE.word) {
+        let machine = &companion::MACHINE;
+        let image = image(&busybox, machine.word)?;
+        return companion::show(args, &guest(&qemu, &kernel, machine)?, &image);
+    }
+    ensure!(
+        !args.write || args.only.is_none(),
+        "--write takes all tables, or that of the companion"
+    );
     let mut found = Found::default();
     if let Some(root) = root {
         let mut image = image(&busybox, peers::MACHINE.word)?;
@@ -390,31 +401,32 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         );
         print!("{text}");
         if args.write {
-            write(&text)?;
+            write(MARKS, &text)?;
         }
     }
     Ok(missed == 0 || !args.check)
 }
 
-/// Puts the table in the place of the one that the docs have.
-fn write(table: &str) -> Result<()> {
+/// What the tables stand between in the docs.
+const MARKS: [&str; 2] = ["<!-- bench -->\n", "<!-- end of bench -->\n"];
+
+/// Puts the table in the place of the one that the docs have between these marks.
+fn write(marks: [&str; 2], table: &str) -> Result<()> {
     let path = build::repository().join("docs/performance.md");
     let docs = fs::read_to_string(&path)?;
     fs::write(
         path,
-        with_table(&docs, table).context("the docs have no table")?,
+        with_table(&docs, marks, table).context("the docs have no table")?,
     )?;
     Ok(())
 }
 
 /// A text whose part between the marks is the table.
-fn with_table(docs: &str, table: &str) -> Option<String> {
-    const MARKS: [&str; 2] = ["<!-- bench -->\n", "<!-- end of bench -->\n"];
-    let (before, rest) = docs.split_once(MARKS[0])?;
-    let (_, after) = rest.split_once(MARKS[1])?;
+fn with_table(docs: &str, [begin, end]: [&str; 2], table: &str) -> Option<String> {
+    let (before, rest) = docs.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
     let lines = table.lines().map(|line| format!("    {line}"));
     let lines: Vec<_> = lines.map(|line| line.trim_end().to_owned()).collect();
-    let [begin, end] = MARKS;
     Some(format!(
         "{before}{begin}\n{}\n\n{end}{after}",
         lines.join("\n")
@@ -594,10 +606,12 @@ mod tests {
     fn the_docs_have_one_table() {
         let docs = "a\n<!-- bench -->\nold\n<!-- end of bench -->\nb\n";
         let new = "a\n<!-- bench -->\n\n    1\n\n    2\n\n<!-- end of bench -->\nb\n";
-        assert_eq!(with_table(docs, "1\n\n2\n").as_deref(), Some(new));
-        assert_eq!(with_table("a\n", "1\n"), None);
+        assert_eq!(with_table(docs, MARKS, "1\n\n2\n").as_deref(), Some(new));
+        assert_eq!(with_table("a\n", MARKS, "1\n"), None);
         let docs = include_str!("../../docs/performance.md");
-        assert!(with_table(docs, "1\n").is_some());
+        for marks in [MARKS, companion::MARKS] {
+            assert!(with_table(docs, marks, "1\n").is_some());
+        }
     }
 
     #[test]

@@ -1,28 +1,49 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Whether programs that hold cores have them whole, by the log of every switch.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
-use super::process::{Companion, state};
+use super::process::Companion;
 use super::replay::{Account, Beside};
 use super::switches::Switches;
 use super::work::{Crew, Job};
 use super::{no_complaints, test};
-use crate::Test;
 use crate::claims::{Running, wait_until_held};
 use crate::gate::Gate;
-use crate::launch::{PERIOD, PERIODIC, WORKER, program};
+use crate::launch::{CROWD, CROWDED, PERIOD, PERIODIC, WORKER, program};
+use crate::machine::{Core, cores, cpus, node_cpus};
 use crate::persist::TakenDown;
+use crate::{ICOUNT, Test};
 
-pub(crate) const TESTS: &[Test] = &[test(
-    "companion_keeps_cores_whole",
-    crate::ICOUNT,
-    keeps_cores_whole,
-)];
+pub(crate) const TESTS: &[Test] = &[
+    test("companion_keeps_cores_whole", ICOUNT, keeps_cores_whole),
+    test(
+        "companion_keeps_threads_on_their_core",
+        ICOUNT,
+        keeps_threads_on_their_core,
+    ),
+    test(
+        "companion_lets_pinned_tasks_progress",
+        ICOUNT,
+        lets_pinned_tasks_progress,
+    ),
+    test(
+        "companion_lets_confined_cgroups_progress",
+        ICOUNT,
+        lets_confined_cgroups_progress,
+    ),
+    test(
+        "companion_leaves_each_node_a_core",
+        ICOUNT,
+        leaves_each_node_a_core,
+    ),
+];
 
 const BUSY: &str = "/opt/busy";
 const WAKING: &str = "/opt/waking";
@@ -38,9 +59,9 @@ fn time() -> Duration {
     Duration::from_secs(crate::soak().unwrap_or(TIME))
 }
 
-/// A rule for each program: a core, with this in addition.
-pub(crate) fn policy(mode: &str, more: &str) -> Result<String> {
-    let mut text = format!("[gate]\nmode = \"{mode}\"\nevent_rate = 0\n");
+/// A rule for each program, which needs a core, with this in addition.
+pub(crate) fn policy(more: &str) -> Result<String> {
+    let mut text = "[gate]\nmode = \"enforce\"\nevent_rate = 0\n".to_owned();
     for (name, exe) in [("busy", BUSY), ("periodic", WAKING)] {
         program(exe)?;
         text += &format!(
@@ -70,39 +91,210 @@ pub(crate) fn bursts() -> Result<Crew> {
     Crew::start((0..4).map(|_| Job::bursty()))
 }
 
-fn keeps_cores_whole() -> Result<()> {
+/// What a test does while the companion rules, with the gate and the log.
+type Scene = fn(&Gate, &mut Switches<'_>) -> Result<()>;
+
+/// Plays it under a gate with this policy and a companion, which must outlive it.
+fn under_companion(more: &str, play: Scene) -> Result<()> {
     let _taken_down = TakenDown;
-    let gate = Gate::start_with(&policy("enforce", "")?, &[])?;
+    let gate = Gate::start_with(&policy(more)?, &[])?;
     let companion = Companion::start(&[])?;
     let mut storage = MaybeUninit::uninit();
-    let mut log = Switches::start(&mut storage)?;
-    let holders = holders(&gate, &mut log)?;
-    let load = (hogs()?, bursts()?);
-    std::thread::sleep(Duration::from_secs(1));
-    let accounts = log.watch(time())?;
-    ensure!(state()? == "enabled");
-    for (name, account) in ["busy", "periodic"].into_iter().zip(&accounts) {
-        println!("{name}: {account}");
-    }
-    accounts.iter().try_for_each(is_whole)?;
-    let [busy, periodic] = &accounts[..] else {
-        anyhow::bail!("{accounts:?}")
-    };
-    // Each of them did what it came for, or nothing was shown.
-    let time = time();
-    ensure!(busy.ran() as f64 > 0.95 * time.as_nanos() as f64);
-    ensure!(periodic.wakeups() as f64 > 0.8 * time.div_duration_f64(PERIOD));
-    drop((load, holders));
-    ensure!(companion.stop(Signal::SIGTERM)?.code == Some(0));
+    let played = play(&gate, &mut Switches::start(&mut storage)?);
+    let end = companion.stop(Signal::SIGTERM)?;
+    ensure!(end.code == Some(0), "{end:?}, and {played:?}");
     gate.stop()?;
+    played?;
     no_complaints()
 }
 
-/// Nobody else ran beside it, but for what the kernel itself had to do.
-fn is_whole(account: &Account) -> Result<()> {
+/// What became of the holders, once all has settled.
+fn watch(log: &mut Switches<'_>) -> Result<Vec<Account>> {
+    std::thread::sleep(Duration::from_secs(1));
+    let accounts = log.watch(time())?;
+    for account in &accounts {
+        println!("{account}");
+    }
+    Ok(accounts)
+}
+
+fn keeps_cores_whole() -> Result<()> {
+    under_companion("", |gate, log| {
+        let _holders = holders(gate, log)?;
+        let _load = (hogs()?, bursts()?);
+        let accounts = watch(log)?;
+        accounts.iter().try_for_each(is_whole)?;
+        // Each of them did what it came for, or nothing was shown.
+        let [busy, periodic] = &accounts[..] else {
+            bail!("{accounts:?}")
+        };
+        never_waited(busy)?;
+        let periods = time().div_duration_f64(PERIOD);
+        ensure!(periodic.wakeups() as f64 > 0.8 * periods, "{periodic}");
+        Ok(())
+    })
+}
+
+fn keeps_threads_on_their_core() -> Result<()> {
+    under_companion("", |gate, log| {
+        let holder = Running::start(BUSY, CROWD)?;
+        wait_until_held(gate, 1)?;
+        log.hold(holder.pid());
+        let _load = (hogs()?, bursts()?);
+        let before = threads_ran(holder.pid())?;
+        let [account] = &watch(log)?[..] else {
+            bail!("not one holder")
+        };
+        is_whole(account)?;
+        core_of(account)?;
+        let part = Duration::from_nanos(account.ran()).div_duration_f64(time());
+        ensure!(part > 1.9, "{account}");
+        let after = threads_ran(holder.pid())?;
+        ensure!(after.len() == CROWDED, "{after:?}");
+        let progressed = before.iter().all(|(tid, ran)| after[tid] > *ran);
+        ensure!(progressed, "{before:?}, then {after:?}");
+        Ok(())
+    })
+}
+
+fn lets_pinned_tasks_progress() -> Result<()> {
+    under_companion("", |gate, log| {
+        let _holders = holders(gate, log)?;
+        let _load = (hogs()?, bursts()?);
+        let each = cpus()?.into_iter().map(|cpu| Job::hog().on(&[cpu]));
+        let pinned = Crew::start(each)?;
+        let before = pinned.cpu_times()?;
+        let accounts = watch(log)?;
+        let after = pinned.cpu_times()?;
+        let progressed = before.iter().zip(&after).all(|(then, now)| now > then);
+        ensure!(progressed, "{before:?}, then {after:?}");
+        println!("pinned hogs had {before:.2?} s, then {after:.2?} s");
+        // Where they were, and only there, a core was not whole.
+        accounts.iter().try_for_each(is_kept_from_others)?;
+        let confined = accounts[0].beside(Beside::Confined);
+        ensure!(confined.count > 0, "{}", accounts[0]);
+        Ok(())
+    })
+}
+
+fn lets_confined_cgroups_progress() -> Result<()> {
+    under_companion("", |gate, log| {
+        let _holders = holders(gate, log)?;
+        let accounts = watch(log)?;
+        let core = core_of(&accounts[0])?;
+        let _load = (hogs()?, bursts()?);
+        let confined = Confined::to(&core)?;
+        let before = confined.ran()?;
+        let accounts = watch(log)?;
+        let after = confined.ran()?;
+        let progressed = before.iter().zip(&after).all(|(then, now)| now > then);
+        ensure!(progressed, "{before:?}, then {after:?}");
+        accounts.iter().try_for_each(is_kept_from_others)
+    })
+}
+
+/// More programs want cores than there are to be held.
+fn leaves_each_node_a_core() -> Result<()> {
+    under_companion("action = \"log\"", |gate, log| {
+        let programs = (0..cores()?.len()).map(|_| Running::start(BUSY, WORKER));
+        let programs = programs.collect::<Result<Vec<_>>>()?;
+        let verdicts = gate.verdicts(programs.len())?;
+        let admitted = verdicts.iter().filter(|one| one.effect() == "admitted");
+        let admitted: Vec<u32> = admitted
+            .map(|one| one.number("pid"))
+            .collect::<Result<_>>()?;
+        let nodes = [node_cpus(0)?, node_cpus(1)?];
+        let places = cores()?.len() - nodes.len();
+        ensure!((1..=places).contains(&admitted.len()), "{verdicts:?}");
+        admitted.iter().for_each(|pid| log.hold(*pid));
+        let local = nodes.map(|cpus| Crew::start((0..2).map(|_| Job::hog().on(&cpus))));
+        let before = programs.iter().map(|one| ran(one.pid()));
+        let before = before.collect::<Result<Vec<_>>>()?;
+        let accounts = watch(log)?;
+        accounts.iter().try_for_each(is_whole)?;
+        accounts.iter().try_for_each(never_waited)?;
+        for crew in local {
+            crew?.all_progress(Duration::from_secs(5))?;
+        }
+        for (one, before) in programs.iter().zip(before) {
+            ensure!(ran(one.pid())? > before, "{verdicts:?}");
+        }
+        Ok(())
+    })
+}
+
+/// Programs in a cgroup that may use these CPUs only.
+struct Confined(Vec<Running>);
+
+impl Confined {
+    const CGROUP: &str = "/sys/fs/cgroup/confined";
+
+    fn to(cpus: &[usize]) -> Result<Self> {
+        fs::write("/sys/fs/cgroup/cgroup.subtree_control", "+cpuset")?;
+        fs::create_dir_all(Self::CGROUP)?;
+        let list = cpus.iter().map(usize::to_string).collect::<Vec<_>>();
+        fs::write(format!("{}/cpuset.cpus", Self::CGROUP), list.join(","))?;
+        let mut programs = Vec::new();
+        for _ in 0..3 {
+            let program = Running::start("/bin/coregate-vm", WORKER)?;
+            let procs = format!("{}/cgroup.procs", Self::CGROUP);
+            fs::write(procs, program.pid().to_string())?;
+            programs.push(program);
+        }
+        Ok(Self(programs))
+    }
+
+    /// How long each of them ran, in nanoseconds.
+    fn ran(&self) -> Result<Vec<u64>> {
+        self.0.iter().map(|program| ran(program.pid())).collect()
+    }
+}
+
+/// How long the first thread of a process ran, in nanoseconds.
+fn ran(pid: u32) -> Result<u64> {
+    Ok(threads_ran(pid)?[&pid])
+}
+
+/// How long each thread of a process ran, in nanoseconds.
+fn threads_ran(pid: u32) -> Result<BTreeMap<u32, u64>> {
+    let mut threads = BTreeMap::new();
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let task = task?;
+        let stat = fs::read_to_string(task.path().join("schedstat"))?;
+        let time = stat.split_whitespace().next().context("empty schedstat")?;
+        let tid = task.file_name().into_string();
+        let tid = tid.ok().and_then(|tid| tid.parse().ok());
+        threads.insert(tid.context("no thread id")?, time.parse()?);
+    }
+    Ok(threads)
+}
+
+/// The CPUs of the one core that a holder ran on.
+fn core_of(account: &Account) -> Result<Vec<usize>> {
+    let ran = |core: &Core| core.cpus.iter().any(|cpu| account.on[*cpu as usize] > 0);
+    let used: Vec<Core> = cores()?.into_iter().filter(ran).collect();
+    ensure!(used.len() == 1, "it ran on {used:?}: {:?}", account.on);
+    Ok(used[0].cpus.iter().map(|cpu| *cpu as usize).collect())
+}
+
+/// A busy program had a CPU all the time.
+fn never_waited(account: &Account) -> Result<()> {
+    let part = Duration::from_nanos(account.ran()).div_duration_f64(time());
+    ensure!(part > 0.95, "{account}");
+    Ok(())
+}
+
+/// None of those ran beside it whom the companion can keep away.
+fn is_kept_from_others(account: &Account) -> Result<()> {
     for never in [Beside::Foreign, Beside::Holder, Beside::Unknown] {
         ensure!(account.beside(never).count == 0, "{never:?}: {account}");
     }
+    Ok(())
+}
+
+/// Nobody else ran beside it at all, but for what the kernel itself had to do.
+fn is_whole(account: &Account) -> Result<()> {
+    is_kept_from_others(account)?;
     ensure!(account.share(Beside::Kernel) <= KERNEL, "{account}");
     // It is kept while the holder sleeps, so it need not be taken again.
     let takings = account.beside(Beside::Taking).count as usize;

@@ -17,6 +17,7 @@ use nix::libc;
 use nix::sched::{CpuSet, sched_getcpu, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 
+use crate::bench::set_policy;
 use crate::machine::{self, wait_for};
 
 /// What a thread does in each turn.
@@ -36,6 +37,7 @@ pub(crate) struct Job {
     kind: Kind,
     cpus: Vec<u32>,
     nice: i32,
+    real_time: bool,
 }
 
 impl Job {
@@ -45,6 +47,7 @@ impl Job {
             kind: Kind::Busy,
             cpus: Vec::new(),
             nice: 0,
+            real_time: false,
         }
     }
 
@@ -99,6 +102,14 @@ impl Job {
     /// With this nice value.
     pub(crate) fn nice(self, nice: i32) -> Self {
         Self { nice, ..self }
+    }
+
+    /// Above all that sched_ext rules.
+    pub(crate) fn real_time(self) -> Self {
+        Self {
+            real_time: true,
+            ..self
+        }
     }
 
     fn turn(&self) {
@@ -300,6 +311,11 @@ impl Crew {
         there / all
     }
 
+    /// How many turns all threads have done so far.
+    pub(crate) fn work(&self) -> u64 {
+        self.turns().iter().sum()
+    }
+
     fn turns(&self) -> Vec<u64> {
         self.members
             .iter()
@@ -361,6 +377,9 @@ fn prepare(job: &Job) -> Result<Pid> {
     // SAFETY: setpriority() takes numbers only; 0 is the calling thread.
     let set = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, job.nice) };
     Errno::result(set).context("cannot set the nice value")?;
+    if job.real_time {
+        set_policy(libc::SCHED_FIFO, 1).context("cannot become a real-time task")?;
+    }
     Ok(tid)
 }
 

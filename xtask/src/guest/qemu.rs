@@ -169,6 +169,10 @@ impl Guest {
 
     fn command_line(&self) -> String {
         let mut words = vec!["console=ttyS0 quiet panic=-1 oops=panic"];
+        if self.topology.counts_instructions() {
+            // Else the ticks of all CPUs come at one instant, and wait for each other.
+            words.push("skew_tick=1");
+        }
         words.extend(self.append.iter().map(String::as_str));
         words.join(" ")
     }
