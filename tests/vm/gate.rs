@@ -163,7 +163,13 @@ impl Gate {
     pub(crate) fn denying(mode: &str, exe: &str) -> Result<String> {
         let cores = crate::machine::node_cores(0)?.len();
         let needs = format!("cores = {cores}\nown_core = false");
-        Ok(Self::policy(mode, exe, &needs))
+        Ok(Self::strict(&Self::policy(mode, exe, &needs)))
+    }
+
+    /// The same policy, by which what is unknown is denied too: in a storm it may be that no two looks
+    /// see the same.
+    pub(crate) fn strict(policy: &str) -> String {
+        policy.replace("[gate]\n", "[gate]\non_unknown = \"deny\"\n")
     }
 
     /// The verdicts that were logged since the last call, once `count` of them are there.

@@ -12,6 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use libbpf_rs::libbpf_sys::{
@@ -28,7 +29,7 @@ use nix::unistd::Pid;
 use crate::evasion::before;
 use crate::gate::{Gate, POLICY};
 use crate::launch::{USER, fails, program, starts};
-use crate::machine::Load;
+use crate::machine::{Load, wait_for};
 use crate::{NUMA, Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[Test {
@@ -41,6 +42,8 @@ pub(crate) const TESTS: &[Test] = &[Test {
 const SERVER: &str = "/opt/server";
 const PINS: &str = "/sys/fs/bpf/coregate";
 const CONTROL: &str = "/run/coregate/control.sock";
+const LOGS: &str = "/var/log/coregate";
+const LOG: &str = "/var/log/coregate/events.json";
 
 /// What this program does when its first argument is this: one attempt, whose errno it ends with.
 pub(crate) const WORD: &str = "try-the-keys";
@@ -52,7 +55,7 @@ type Target = HashMap<String, String>;
 /// namespace.
 type Attempt = (&'static str, fn(&Target) -> nix::Result<()>, [i32; 2]);
 
-/// Nothing that these do is left undone or does harm when root does it, but for the last.
+/// Nothing that these do is left undone or does harm when root does it, but for the last two.
 const ATTEMPTS: &[Attempt] = &[
     ("open a map by its number", map_by_id, [EPERM, EPERM]),
     (
@@ -89,7 +92,7 @@ const ATTEMPTS: &[Attempt] = &[
     ("trace the daemon", trace, [EPERM, EPERM]),
     (
         "read the daemon's memory",
-        |to| read(to, "mem"),
+        |to| read(&proc(to, "mem")),
         [EACCES, EACCES],
     ),
     ("read it by a system call", read_memory, [EPERM, EPERM]),
@@ -98,11 +101,29 @@ const ATTEMPTS: &[Attempt] = &[
         |to| list(&proc(to, "fd")),
         [EACCES, EACCES],
     ),
-    ("open one of them", |to| read(to, "fd/2"), [EACCES, EACCES]),
+    (
+        "open one of them",
+        |to| read(&proc(to, "fd/2")),
+        [EACCES, EACCES],
+    ),
     ("take one of them", take_descriptor, [EPERM, EPERM]),
     ("move the daemon to other CPUs", affinity, [EPERM, EPERM]),
     ("limit the daemon", limit, [EPERM, EPERM]),
     ("offer the daemon to the OOM killer", oom, [EACCES, EACCES]),
+    (
+        "list the folder of the log",
+        |_| list(LOGS),
+        [EACCES, EACCES],
+    ),
+    ("read the log", |_| read(LOG), [EACCES, EACCES]),
+    ("write to the log", |_| write(LOG), [EACCES, EACCES]),
+    ("truncate the log", |_| truncate(LOG), [EACCES, EACCES]),
+    ("rename the log", |_| rename(LOG), [EACCES, EACCES]),
+    (
+        "remove the log",
+        |_| result(fs::remove_file(LOG)),
+        [EACCES, EACCES],
+    ),
     ("take a link's pin away", unpin, [EACCES, EACCES]),
 ];
 
@@ -192,8 +213,18 @@ fn write(path: &str) -> nix::Result<()> {
     result(OpenOptions::new().append(true).open(path))
 }
 
-fn read(to: &Target, file: &str) -> nix::Result<()> {
-    result(OpenOptions::new().read(true).open(proc(to, file)))
+fn truncate(path: &str) -> nix::Result<()> {
+    result(OpenOptions::new().write(true).truncate(true).open(path))
+}
+
+fn rename(path: &str) -> nix::Result<()> {
+    let other = format!("{path}.mine");
+    result(fs::rename(path, &other))?;
+    result(fs::rename(&other, path))
+}
+
+fn read(path: &str) -> nix::Result<()> {
+    result(OpenOptions::new().read(true).open(path))
 }
 
 fn signal(to: &Target, signal: Signal) -> nix::Result<()> {
@@ -333,11 +364,18 @@ fn run() -> Result<()> {
     program(SERVER)?;
     starts(SERVER)?;
     let _taken_down = TakenDown;
+    fs::create_dir_all(LOGS)?;
+    // Whoever knows its name gets as far as the file: it is not for the folder alone to refuse that.
+    fs::set_permissions(LOGS, fs::Permissions::from_mode(0o711))?;
     crate::machine::pin(&crate::machine::node_cpus(1)?)?;
-    let gate = Gate::start_with(&Gate::policy("enforce", SERVER, ""), &[])?;
+    let policy = Gate::policy("enforce", SERVER, "");
+    let gate = Gate::start_with(&format!("[log]\nfile = {LOG:?}\n{policy}"), &[])?;
     crate::machine::pin(&crate::machine::node_cpus(0)?)?;
     let _load = Load::fill(0)?;
     fails(SERVER, EAGAIN)?;
+    wait_for("the log is there", Duration::from_secs(20), || {
+        fs::exists(LOG).unwrap_or(false)
+    })?;
     let target = target(&gate)?;
     // What is pinned does not hang on who mounted the file system, and how.
     fs::set_permissions("/sys/fs/bpf", fs::Permissions::from_mode(0o755))?;

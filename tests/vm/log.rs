@@ -22,7 +22,7 @@ use serde_json::Value;
 use crate::admission::gate_on_node_0;
 use crate::gate::Gate;
 use crate::launch::{fails, program};
-use crate::machine::{node_cores, wait_for};
+use crate::machine::wait_for;
 use crate::{NUMA, Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -70,9 +70,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A gate that denies each launch of [`SERVER`], with this section `[log]`, and an own log daemon.
 fn gate(log: &str) -> Result<Gate> {
     program(SERVER)?;
-    // The core of the launching task does not count, so a node never has all of its cores free.
-    let cores = format!("cores = {}\nown_core = false", node_cores(0)?.len());
-    let policy = Gate::policy("enforce", SERVER, &cores);
+    let policy = Gate::denying("enforce", SERVER)?;
     gate_on_node_0(&format!("[log]\n{log}\n{policy}"))
 }
 

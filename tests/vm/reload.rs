@@ -19,7 +19,7 @@ use crate::admission::gate_on_node_0;
 use crate::claims::{Running, held_by};
 use crate::gate::{COREGATE, Gate, POLICY, coregate, succeeds};
 use crate::launch::{SLEEPER, command, fails, launch, program, starts};
-use crate::machine::{Load, node_cores, wait_for};
+use crate::machine::{Load, wait_for};
 use crate::{NUMA, Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -284,8 +284,7 @@ impl Drop for Followed {
 /// that no policy has. The events tell by which; generations take turns, so it has to fit.
 fn storm() -> Result<()> {
     program(SERVER)?;
-    // The core of the launching task does not count, so a node never has all of its cores free.
-    let cores = node_cores(0)?.len();
+    let denying = Gate::denying("enforce", SERVER)?;
     let filler: String = (0..20)
         .map(|n| {
             format!(
@@ -293,12 +292,7 @@ fn storm() -> Result<()> {
             )
         })
         .collect();
-    let policies = ["EBUSY", "EPERM"].map(|errno| {
-        format!(
-            "{}cores = {cores}\nown_core = false\n{filler}",
-            policy(errno)
-        )
-    });
+    let policies = ["EBUSY", "EPERM"].map(|errno| format!("{denying}errno = {errno:?}\n{filler}"));
     let mut gate = gate_on_node_0(&policies[0])?;
     fails(SERVER, EBUSY)?;
     let (followed, events) = Followed::start()?;

@@ -193,31 +193,35 @@ fn lets_confined_cgroups_progress() -> Result<()> {
     })
 }
 
-/// More programs want cores than there are to be held.
+/// More programs want cores than there are to be held: all start, and those that were admitted have one.
 fn leaves_each_node_a_core() -> Result<()> {
     under_companion("action = \"log\"", |gate, log| {
         let programs = (0..cores()?.len()).map(|_| Running::start(BUSY, WORKER));
         let programs = programs.collect::<Result<Vec<_>>>()?;
-        let verdicts = gate.verdicts(programs.len())?;
-        let admitted = verdicts.iter().filter(|one| one.effect() == "admitted");
-        let admitted: Vec<u32> = admitted
-            .map(|one| one.number("pid"))
-            .collect::<Result<_>>()?;
+        programs.iter().for_each(|one| log.hold(one.pid()));
         let nodes = [node_cpus(0)?, node_cpus(1)?];
         let places = cores()?.len() - nodes.len();
-        ensure!((1..=places).contains(&admitted.len()), "{verdicts:?}");
-        admitted.iter().for_each(|pid| log.hold(*pid));
-        let local = nodes.map(|cpus| Crew::start((0..2).map(|_| Job::hog().on(&cpus))));
-        let before = programs.iter().map(|one| ran(one.pid()));
-        let before = before.collect::<Result<Vec<_>>>()?;
+        let hogs = |cpus| Crew::start((0..2).map(|_| Job::hog().on(cpus)));
+        let hogs = nodes.each_ref().map(|cpus| hogs(cpus));
+        let ran = || programs.iter().map(|one| ran(one.pid()));
+        let before = ran().collect::<Result<Vec<_>>>()?;
         let accounts = watch(log)?;
-        accounts.iter().try_for_each(is_whole)?;
-        accounts.iter().try_for_each(never_waited)?;
-        for crew in local {
+        let after = ran().collect::<Result<Vec<_>>>()?;
+        for crew in hogs {
             crew?.all_progress(Duration::from_secs(5))?;
         }
-        for (one, before) in programs.iter().zip(before) {
-            ensure!(ran(one.pid())? > before, "{verdicts:?}");
+        let progressed = before.iter().zip(&after).all(|(then, now)| now > then);
+        ensure!(progressed, "{before:?}, then {after:?}");
+        let whole = programs.iter().zip(&accounts);
+        let whole = whole.filter(|(_, account)| is_whole(account).is_ok());
+        let whole: Vec<u32> = whole.map(|(one, _)| one.pid()).collect();
+        ensure!(whole.len() == places, "{whole:?} have a core, of {places}");
+        for verdict in gate.verdicts(programs.len())? {
+            let has = whole.contains(&verdict.number("pid")?);
+            ensure!(
+                has || verdict.effect() != "admitted",
+                "{whole:?}: {verdict:?}"
+            );
         }
         Ok(())
     })

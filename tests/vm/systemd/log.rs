@@ -3,16 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::libc::EAGAIN;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Installed, POLICY, SYSTEMD, UNIT, main_pid, run, status};
-use crate::gate::Gate;
+use crate::gate::{COREGATE, Gate};
 use crate::launch::{fails, program};
-use crate::machine::{node_cores, node_cpus, pin, wait_for};
+use crate::machine::{node_cpus, pin, wait_for};
 use crate::{Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -37,9 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn policy(log: &str) -> Result<String> {
     program(SERVER)?;
     pin(&node_cpus(0)?)?;
-    // The core of the launching task does not count, so a node never has all of its cores free.
-    let cores = format!("cores = {}\nown_core = false", node_cores(0)?.len());
-    let policy = Gate::policy("enforce", SERVER, &cores);
+    let policy = Gate::denying("enforce", SERVER)?;
     Ok(format!("[log]\n{log}\n{policy}"))
 }
 
@@ -84,6 +83,13 @@ fn journal() -> Result<()> {
         ("_TRANSPORT", "journal"),
     ] {
         ensure!(record[field] == value, "{field}: {record:#}");
+    }
+    // So is all else that is known of it.
+    let event: Map<String, Value> = serde_json::from_str(&run(&[COREGATE, "events", "--json"])?)?;
+    for (name, value) in event.iter().filter(|(_, value)| !value.is_null()) {
+        let field = format!("COREGATE_{}", name.to_uppercase());
+        let value = value.as_str().map_or(value.to_string(), str::to_owned);
+        ensure!(record[&field] == value, "{field}={value}: {record:#}");
     }
     let invocation = super::property("InvocationID")?;
     let this = format!("_SYSTEMD_INVOCATION_ID={invocation}");
@@ -141,6 +147,13 @@ fn file_and_audit() -> Result<()> {
     ensure!(sink("file")?["written"] == 1);
     let event: Value = serde_json::from_str(&fs::read_to_string(FILE)?)?;
     ensure!(event["rule"] == "probe", "{event}");
+    for (path, mode) in [("/var/log/coregate", 0o750), (FILE, 0o600)] {
+        let found = fs::metadata(path)?;
+        ensure!(
+            found.uid() == 0 && found.mode() & 0o777 == mode,
+            "{found:?}"
+        );
+    }
     let row = sink("audit")?;
     ensure!(row["written"] == 1 && row["lost"] == 0, "{row}");
     // CAP_AUDIT_WRITE alone, of which the number is 29.

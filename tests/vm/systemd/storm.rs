@@ -51,7 +51,7 @@ pub(super) fn installed() -> Result<Installed> {
         cpus.join(" ")
     );
     installed.drop_in("storm", &lines)?;
-    installed.start(&Gate::policy("enforce", SERVER, ""))?;
+    installed.start(&Gate::strict(&Gate::policy("enforce", SERVER, "")))?;
     Ok(installed)
 }
 
