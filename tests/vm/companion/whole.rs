@@ -193,9 +193,10 @@ fn lets_confined_cgroups_progress() -> Result<()> {
     })
 }
 
-/// More programs want cores than there are to be held: all start, and those that were admitted have one.
+/// More programs hold cores than there are to be had: all but one core of each node are somebody's, and
+/// everybody gets on.
 fn leaves_each_node_a_core() -> Result<()> {
-    under_companion("action = \"log\"", |gate, log| {
+    under_companion("action = \"log\"", |_, log| {
         let programs = (0..cores()?.len()).map(|_| Running::start(BUSY, WORKER));
         let programs = programs.collect::<Result<Vec<_>>>()?;
         programs.iter().for_each(|one| log.hold(one.pid()));
@@ -214,15 +215,8 @@ fn leaves_each_node_a_core() -> Result<()> {
         ensure!(progressed, "{before:?}, then {after:?}");
         let whole = programs.iter().zip(&accounts);
         let whole = whole.filter(|(_, account)| is_whole(account).is_ok());
-        let whole: Vec<u32> = whole.map(|(one, _)| one.pid()).collect();
-        ensure!(whole.len() == places, "{whole:?} have a core, of {places}");
-        for verdict in gate.verdicts(programs.len())? {
-            let has = whole.contains(&verdict.number("pid")?);
-            ensure!(
-                has || verdict.effect() != "admitted",
-                "{whole:?}: {verdict:?}"
-            );
-        }
+        let whole = whole.count();
+        ensure!(whole == places, "{whole} have a core, of {places}");
         Ok(())
     })
 }
