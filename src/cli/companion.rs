@@ -15,11 +15,12 @@ use crate::privileges;
 
 /// Run the companion scheduler until SIGTERM or SIGINT
 ///
-/// The companion is a sched_ext scheduler. It fills whole idle cores before it
-/// lets two tasks share one, shares the CPUs of each node by nice value, and
-/// keeps the kernel's count of idle cores per node, which the gate then reads
-/// instead of looking at every run queue. When it stops, for whatever reason,
-/// all tasks go back to the kernel's own scheduler.
+/// The companion is a sched_ext scheduler. It keeps whole cores for the
+/// programs that hold them, fills whole idle cores before it lets two others
+/// share one, shares the CPUs of each node by nice value, and keeps the
+/// kernel's count of idle cores per node, which the gate then reads instead of
+/// looking at every run queue. When it stops, for whatever reason, all tasks go
+/// back to the kernel's own scheduler.
 ///
 /// It is set by the policy, which it reads when it starts. In `[companion]`:
 ///
@@ -45,8 +46,7 @@ use crate::privileges;
 /// went to sleep. Longer than the time from one wake-up to the next: a whole
 /// core is taken from the others, and each wake-up finds it without overlap and
 /// without a wait. "0": the core is given back at once, which costs the others
-/// less, and leaves one short overlap per wake-up. Short times are noticed
-/// late, at a timer tick, and may cost as much as long ones and yet overlap.
+/// less, and leaves one short overlap per wake-up.
 ///
 /// Exit code 0: stopped by a signal. 1: the kernel ended it (why is printed),
 /// or it could not be started. 2: the policy is invalid. 3: this kernel cannot
@@ -99,8 +99,13 @@ fn policy(path: Option<&Path>) -> std::result::Result<Policy, Error> {
 
 fn say(event: Event) {
     match event {
-        Event::Active => {
-            stderr("coregate: companion active");
+        Event::Active { gate } => {
+            let claims = if gate {
+                "keeps the cores of the gate's claims"
+            } else {
+                "no gate is pinned, so nobody holds cores"
+            };
+            stderr(&format!("coregate: companion active; {claims}"));
             if let Err(error) = notify(&[NotifyState::Ready]) {
                 stderr(&format!(
                     "coregate: cannot tell the service manager ($NOTIFY_SOCKET): {error}"

@@ -48,6 +48,11 @@ impl Claims {
         }
     }
 
+    /// Whether there is a gate, whose claims the scheduler reads.
+    pub(super) fn are_shared(&self) -> bool {
+        self.ids.is_some()
+    }
+
     /// Takes note of what happened there. It may not be all of it yet.
     pub(super) fn stir(&self) {
         while self.watch.read_events().is_ok() {}

@@ -33,7 +33,10 @@ pub struct Config {
 #[derive(Debug)]
 pub enum Event {
     /// The kernel schedules by it from now on.
-    Active,
+    Active {
+        /// There is a gate, whose claims it reads.
+        gate: bool,
+    },
     /// It left for this reason and is loaded anew.
     Again(Why),
 }
@@ -190,7 +193,9 @@ fn run_once(
     let mut room = scheduler::Room::uninit();
     let mut scheduler = Scheduler::load(config, &mut room)?;
     scheduler.attach()?;
-    on_event(Event::Active);
+    on_event(Event::Active {
+        gate: scheduler.has_gate(),
+    });
     let woken = scheduler.wait(signals)?;
     Ok((woken, scheduler.detach()))
 }

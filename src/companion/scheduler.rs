@@ -87,6 +87,11 @@ impl<'room> Scheduler<'room> {
         Ok(())
     }
 
+    /// Whether it reads a gate's claims.
+    pub(super) fn has_gate(&self) -> bool {
+        self.claims.are_shared()
+    }
+
     /// Sleeps until a signal arrives, the scheduler leaves, or the gate's claims are others.
     pub(super) fn wait(&self, signals: &SignalFd) -> Result<Woken, Error> {
         self.wait_for_one(signals)

@@ -111,6 +111,7 @@ fn tests() -> Vec<Test> {
         socket::TESTS,
         strangers::TESTS,
         systemd::TESTS,
+        systemd::companion::TESTS,
         systemd::life::TESTS,
         systemd::limits::TESTS,
         systemd::log::TESTS,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! coregate as systemd runs it, by the units of packaging/.
 
+pub(crate) mod companion;
 pub(crate) mod life;
 pub(crate) mod limits;
 pub(crate) mod log;
@@ -152,13 +153,18 @@ pub(crate) fn becomes(state: &str) -> Result<()> {
 
 /// What the journal has of the daemon's unit.
 pub(crate) fn journal() -> String {
+    journal_of(UNIT)
+}
+
+/// What the journal has of a unit.
+pub(crate) fn journal_of(unit: &str) -> String {
     let words = [
         "journalctl",
         "--quiet",
         "--boot",
         "--no-pager",
         "--unit",
-        UNIT,
+        unit,
     ];
     run(&words).unwrap_or_else(|error| format!("no journal: {error:?}"))
 }
