@@ -513,6 +513,10 @@ static bool serve_holders(struct cpu *c, __s32 cpu, struct task_struct *prev, st
 	if (!core)
 		return false;
 	queue = HOLD_QUEUE | core->thread[0];
+	claim = prev && t ? claim_of(prev, &slot) : NULL;
+	/* It has run since before it held anything, or before there was a core for it. */
+	if (claim && core->owner != claim->id)
+		enter_core(prev, c, cpu);
 	owner = owner_of(core, scx_bpf_now());
 	if (!owner) {
 		c->guest_due = 0;
@@ -526,7 +530,6 @@ static bool serve_holders(struct cpu *c, __s32 cpu, struct task_struct *prev, st
 			return true;
 		}
 	}
-	claim = prev && t ? claim_of(prev, &slot) : NULL;
 	if (claim && claim->id == owner) {
 		if (outrun(queue, t) && move_to_local(queue))
 			return true;

@@ -616,7 +616,10 @@ static __s32 place(struct task_struct *p, const struct claim *c, struct wish *w,
 	return w->queue < 0 ? -EBUSY : room_on(p, w->queue, prev, w->wakes);
 }
 
-/* A task begins to run on a CPU: reserves the core for its claim, or goes if it may not be there. */
+/*
+ * A task begins to run on a CPU, or goes on there: reserves the core for its claim, or goes if it may
+ * not be there.
+ */
 static void enter_core(struct task_struct *p, struct cpu *cpu, __s32 number)
 {
 	__u32 slot = 0;
@@ -628,6 +631,7 @@ static void enter_core(struct task_struct *p, struct cpu *cpu, __s32 number)
 		return;
 	if (c) {
 		id = c->id;
+		cpu->runs_other = 0;
 		/* Before the owner is read: see the alarm. */
 		__sync_lock_test_and_set(&cpu->runs_for, id);
 		if (core->owner == id) {

@@ -24,6 +24,11 @@ use crate::{ICOUNT, Test};
 pub(crate) const TESTS: &[Test] = &[
     test("companion_keeps_cores_whole", ICOUNT, keeps_cores_whole),
     test(
+        "companion_reserves_for_one_that_never_sleeps",
+        ICOUNT,
+        reserves_for_one_that_never_sleeps,
+    ),
+    test(
         "companion_keeps_threads_on_their_core",
         ICOUNT,
         keeps_threads_on_their_core,
@@ -132,6 +137,18 @@ fn keeps_cores_whole() -> Result<()> {
         let periods = time().div_duration_f64(PERIOD);
         ensure!(periodic.wakeups() as f64 > 0.8 * periods, "{periodic}");
         Ok(())
+    })
+}
+
+/// It runs alone when it becomes a holder, and nobody waits for its CPU, so it has no other turn.
+fn reserves_for_one_that_never_sleeps() -> Result<()> {
+    under_companion("", |gate, log| {
+        let holder = Running::start(BUSY, WORKER)?;
+        wait_until_held(gate, 1)?;
+        log.hold(holder.pid());
+        let _load = Crew::start((1..cpus()?.len()).map(|_| Job::hog()))?;
+        let accounts = log.watch(Duration::from_secs(2))?;
+        accounts.iter().try_for_each(is_whole)
     })
 }
 
