@@ -90,9 +90,9 @@ impl Installed {
         run(&["systemctl", "daemon-reload"]).map(drop)
     }
 
-    /// Lets the daemon start as often as it may end.
+    /// Lets the daemon start as often as it may end, and as soon each time.
     pub(crate) fn no_start_limit(&self) -> Result<()> {
-        self.drop_in("limit", "[Unit]\nStartLimitIntervalSec=0")
+        self.drop_in("limit", "RestartSteps=0\n[Unit]\nStartLimitIntervalSec=0")
     }
 }
 
