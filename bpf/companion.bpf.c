@@ -162,7 +162,7 @@ static __s32 pick_idle(struct task_struct *p, __s32 prev, bool roam)
 {
 	__s32 cpu = pick_idle_of(open_cpus(p, false), prev, roam);
 
-	if (cpu >= 0 || nr_shut == nr_reserved)
+	if (cpu >= 0 || shut.count == reserved.count)
 		return cpu;
 	return pick_idle_of(open_cpus(p, true), prev, roam);
 }
@@ -239,20 +239,19 @@ static __s32 confined_cpu(struct task_struct *p, __s32 cpu)
 	return scx_bpf_dsq_nr_queued(other) < scx_bpf_dsq_nr_queued(cpu) ? (__s32)other : cpu;
 }
 
-/* A CPU's kernel thread that wakes and has not had more than its share. */
+/*
+ * A CPU's kernel thread that wakes and has not had more than its share; on a reserved core, where
+ * nothing is taken from that CPU's queue, in any case.
+ */
 static bool urgent(struct task_struct *p, struct task *t, __s32 cpu, __u64 enq_flags)
 {
 	struct cpu *c = cpu_of(cpu);
 
 	if (!c || !is_of_cpu(p))
 		return false;
+	if (is_reserved(cpu))
+		return true;
 	return (enq_flags & ENQ(WAKEUP)) && before(t->vtime, c->clock + slice_ns);
-}
-
-/* A CPU's kernel thread on a reserved core, where nothing is taken from that CPU's queue. */
-static bool must_serve(struct task_struct *p, __s32 cpu)
-{
-	return is_of_cpu(p) && is_reserved(cpu);
 }
 
 /* The task waits in a queue: its node's, or that of one CPU. */
@@ -316,16 +315,11 @@ void BPF_PROG(companion_enqueue, struct task_struct *p, __u64 enq_flags)
 
 	if (!t || enqueue_holder(p, t, cpu, enq_flags))
 		return;
-	if (must_serve(p, cpu)) {
+	if (urgent(p, t, cpu, enq_flags)) {
 		settle(t, cpu);
 		if (enq_flags & ENQ(WAKEUP))
 			enq_flags |= ENQ(PREEMPT);
 		scx_bpf_dsq_insert(p, DSQ(LOCAL), slice_of(p), enq_flags);
-		return;
-	}
-	if (urgent(p, t, cpu, enq_flags)) {
-		settle(t, cpu);
-		scx_bpf_dsq_insert(p, DSQ(LOCAL), slice_of(p), enq_flags | ENQ(PREEMPT));
 		return;
 	}
 	if (!(enq_flags & ENQ(CPU_SELECTED)) && !must_stay(p))

@@ -59,12 +59,15 @@ struct {
 /* By node: how many of its cores have to stay open to all; the loader sets it. */
 const volatile __u32 open_cores[NODES_MAX] = { 1 };
 
-/* CPUs of reserved cores; those of them that others may not even use as a last resort. */
-struct cpumask reserved;
-struct cpumask shut;
-/* How many cores are reserved, and how many of them shut. */
-__u32 nr_reserved;
-__u32 nr_shut;
+/* Cores, and their CPUs. */
+struct cores {
+	__u64 count;
+	struct cpumask cpus;
+};
+
+/* Reserved ones; those of them that others may not even use as a last resort. */
+struct cores reserved;
+struct cores shut;
 
 /* The claim that a task runs for, if the companion is to do something about it, and its slot. */
 static struct claim *claim_of(struct task_struct *p, __u32 *slot)
@@ -127,10 +130,10 @@ static __u64 owner_of(const struct cpu *core, __u64 now)
 	return before(now, core->until) || runs_for(core->thread[0], owner) ? owner : 0;
 }
 
-/* Takes a core's CPUs into a mask, or out of it: that of reserved ones, or that of shut ones. */
+/* Takes a core in among the reserved ones, or the shut ones, or out of them. */
 __noinline int mark(__u32 leader, bool in_shut, bool on)
 {
-	struct cpumask *mask = in_shut ? &shut : &reserved;
+	struct cores *cores = in_shut ? &shut : &reserved;
 	struct cpu *core = cpu_of(leader);
 	__u32 i;
 
@@ -141,10 +144,11 @@ __noinline int mark(__u32 leader, bool in_shut, bool on)
 		__u64 bit = 1ULL << cpu % 64;
 
 		if (on)
-			__sync_fetch_and_or(&mask->bits[word], bit);
+			__sync_fetch_and_or(&cores->cpus.bits[word], bit);
 		else
-			__sync_fetch_and_and(&mask->bits[word], ~bit);
+			__sync_fetch_and_and(&cores->cpus.bits[word], ~bit);
 	}
+	__sync_fetch_and_add(&cores->count, on ? 1 : -1);
 	return 0;
 }
 
@@ -195,11 +199,8 @@ __noinline int release_core(__u32 leader, __u64 owner)
 	if (!n || __sync_val_compare_and_swap(&core->owner, owner, LEAVING) != owner)
 		return 0;
 	mark(leader, false, false);
-	if (core->shut) {
+	if (core->shut)
 		mark(leader, true, false);
-		__sync_fetch_and_sub(&nr_shut, 1);
-	}
-	__sync_fetch_and_sub(&nr_reserved, 1);
 	__sync_fetch_and_sub(&n->reserved, 1);
 	__sync_lock_test_and_set(&core->owner, 0);
 	kick_all(leader, KICK(IDLE));
@@ -351,11 +352,8 @@ __noinline int reserve_core(__u32 leader, __u32 slot)
 	core->keep_ns = c->now.keep_ns;
 	core->shut = c->now.isolation == ISOLATION_STRICT;
 	mark(leader, false, true);
-	__sync_fetch_and_add(&nr_reserved, 1);
-	if (core->shut) {
+	if (core->shut)
 		mark(leader, true, true);
-		__sync_fetch_and_add(&nr_shut, 1);
-	}
 	set_alarm(core, ON_ITS_WAY_NS);
 	clear_core(leader);
 	expect_guests(leader);
@@ -421,13 +419,13 @@ static __s32 cores_claimed(const struct claim *c)
  */
 static const struct cpumask *open_cpus(const struct task_struct *p, bool last_resort)
 {
-	const struct cpumask *away = last_resort ? &shut : &reserved;
+	const struct cores *away = last_resort ? &shut : &reserved;
 	__u32 zero = 0;
 	int words = ((__u32)nr_cpus + 63) / 64;
 	struct cpumask *open;
 	int i;
 
-	if (!(last_resort ? nr_shut : nr_reserved))
+	if (!away->count)
 		return p->cpus_ptr;
 	open = bpf_map_lookup_elem(&masks, &zero);
 	if (!open || words < 1 || words > MAX_CPUS / 64 ||
@@ -436,7 +434,7 @@ static const struct cpumask *open_cpus(const struct task_struct *p, bool last_re
 	bpf_for(i, 0, words) {
 		__u32 word = (__u32)i % (MAX_CPUS / 64);
 
-		open->bits[word] &= ~away->bits[word];
+		open->bits[word] &= ~away->cpus.bits[word];
 	}
 	return open;
 }
@@ -444,17 +442,15 @@ static const struct cpumask *open_cpus(const struct task_struct *p, bool last_re
 /* A CPU of the core where a thread of its claim can run at once, or less than 0. */
 __noinline int room_on(struct task_struct *p __arg_trusted, __u32 leader, __s32 prev, bool wakes)
 {
-	struct cpu *core = cpu_of(leader), *c;
+	struct cpu *core = cpu_of(leader), *c = cpu_of(prev);
 	bool stays = must_stay(p);
 	int found = -EBUSY;
 	__u32 i;
 
-	if (!core)
+	if (!core || !c)
 		return found;
-	for (i = 0; i < MAX_THREADS && i < core->threads; i++)
-		if (core->thread[i] == (__u32)prev && mask_has(p->cpus_ptr, prev) &&
-		    claim_idle(prev))
-			return prev;
+	if (c->threads && c->thread[0] == leader && mask_has(p->cpus_ptr, prev) && claim_idle(prev))
+		return prev;
 	for (i = 0; i < MAX_THREADS && i < core->threads; i++) {
 		__s32 cpu = core->thread[i];
 
