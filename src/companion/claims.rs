@@ -2,7 +2,6 @@
 //! The gate's claims, as it pins them: which they are, and when they are others.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 
 use libbpf_rs::OpenMapMut;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -42,9 +41,9 @@ impl Claims {
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_MOVED_FROM
             | AddWatchFlags::IN_MOVED_TO;
-        for folder in [Some(Path::new(pins::ROOT)), Path::new(pins::ROOT).parent()] {
+        for folder in [pins::ROOT, pins::PARENT] {
             // Without a BPF file system, or a gate, there is nothing to watch yet.
-            let _ = folder.map(|folder| self.watch.add_watch(folder, events));
+            let _ = self.watch.add_watch(folder, events);
         }
     }
 

@@ -54,7 +54,7 @@ pub enum Error {
 }
 
 /// Where systemd mounts a BPF file system.
-const PARENT: &str = "/sys/fs/bpf";
+pub(crate) const PARENT: &str = "/sys/fs/bpf";
 
 fn at(folder: &str) -> PathBuf {
     Path::new(ROOT).join(folder)
@@ -76,18 +76,28 @@ pub fn stands() -> bool {
 /// Lets maps that are not loaded yet be those in this folder of the gate that stands, if it has all of
 /// them in the same size.
 pub(super) fn reuse(folder: &str, maps: &mut [(&str, &mut OpenMapMut<'_>)]) -> Result<(), Error> {
-    let same = |(name, map): &(&str, &mut OpenMapMut<'_>)| {
-        open(folder, name).is_some_and(|pinned| {
-            pinned.max_entries() == map.max_entries() && pinned.value_size() == map.value_size()
-        })
+    let same = |pinned: &MapHandle, map: &OpenMapMut<'_>| {
+        pinned.max_entries() == map.max_entries() && pinned.value_size() == map.value_size()
     };
-    if !maps.iter().all(same) {
-        return Ok(());
+    reuse_if(same, folder, maps).map(drop)
+}
+
+/// Lets maps that are not loaded yet be those in this folder, if each is there and fits; whether that is so.
+fn reuse_if(
+    fits: impl Fn(&MapHandle, &OpenMapMut<'_>) -> bool,
+    folder: &str,
+    maps: &mut [(&str, &mut OpenMapMut<'_>)],
+) -> Result<bool, Error> {
+    let fits = |(name, map): &(&str, &mut OpenMapMut<'_>)| {
+        open(folder, name).is_some_and(|pinned| fits(&pinned, map))
+    };
+    if !maps.iter().all(fits) {
+        return Ok(false);
     }
     for (name, map) in maps {
         map.reuse_pinned_map(at(folder).join(name))?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Lets two maps of another object, not loaded yet, be the pinned ones of claims, if they are there: their
@@ -97,21 +107,13 @@ pub(super) fn reuse(folder: &str, maps: &mut [(&str, &mut OpenMapMut<'_>)]) -> R
 ///
 /// A map could not be opened, though it is there.
 pub(crate) fn share_claims(
-    maps: [(&str, &mut OpenMapMut<'_>); 2],
+    mut maps: [(&str, &mut OpenMapMut<'_>); 2],
 ) -> Result<Option<[u32; 2]>, Error> {
     let Some(ids) = claims_ids([maps[0].0, maps[1].0]) else {
         return Ok(None);
     };
-    let fits = |(name, map): &(&str, &mut OpenMapMut<'_>)| {
-        open(CLAIMS, name).is_some_and(|pinned| pinned.value_size() >= map.value_size())
-    };
-    if !maps.iter().all(fits) {
-        return Ok(None);
-    }
-    for (name, map) in maps {
-        map.reuse_pinned_map(at(CLAIMS).join(name))?;
-    }
-    Ok(Some(ids))
+    let holds = |pinned: &MapHandle, map: &OpenMapMut<'_>| pinned.value_size() >= map.value_size();
+    Ok(reuse_if(holds, CLAIMS, &mut maps)?.then_some(ids))
 }
 
 /// The ids of two of the pinned maps of claims. `None`: one of them is not there.
