@@ -394,3 +394,32 @@ impl serde::Serialize for Origin {
         to.collect_str(self)
     }
 }
+
+#[cfg(test)]
+impl Rule {
+    /// A rule for tests: it denies execs of this program, of this user or of all, with EBUSY.
+    pub(crate) fn sample(name: &str, exe: super::PathPattern, uid: Option<u32>) -> Self {
+        let user = uid.map(|uid| super::User { uid, name: None });
+        Self {
+            name: name.into(),
+            selectors: Selectors {
+                exe: vec![exe],
+                user: user.into_iter().collect(),
+                ..Selectors::default()
+            },
+            on: vec![Hook::Exec],
+            cores: 1,
+            scope: Scope::Node,
+            own_core: None,
+            hold: Hold::Exit,
+            isolation: Isolation::Strict,
+            keep: Self::DEFAULT_KEEP,
+            action: Action::Deny,
+            errno: Some(Errno::Ebusy),
+            origin: Origin {
+                file: "p.toml".into(),
+                line: 1,
+            },
+        }
+    }
+}

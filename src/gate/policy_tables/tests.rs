@@ -2,7 +2,7 @@
 use std::ops::Range;
 
 use super::*;
-use crate::policy::{self, Errno, NoHost, Origin, PathPattern, Selectors, Source, User, parse};
+use crate::policy::{self, NoHost, PathPattern, Source, parse};
 
 fn path(text: &str) -> PathPattern {
     PathPattern {
@@ -12,30 +12,7 @@ fn path(text: &str) -> PathPattern {
 }
 
 fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
-    Rule {
-        name: name.into(),
-        selectors: Selectors {
-            exe: vec![path(exe)],
-            user: uid
-                .map(|uid| User { uid, name: None })
-                .into_iter()
-                .collect(),
-            ..Selectors::default()
-        },
-        on: vec![Hook::Exec],
-        cores: 1,
-        scope: Scope::Node,
-        own_core: None,
-        hold: Hold::Exit,
-        isolation: Isolation::Strict,
-        keep: Rule::DEFAULT_KEEP,
-        action: Action::Deny,
-        errno: Some(Errno::Ebusy),
-        origin: Origin {
-            file: "p.toml".into(),
-            line: 1,
-        },
-    }
+    Rule::sample(name, path(exe), uid)
 }
 
 fn tables(rules: Vec<Rule>) -> PolicyTables {

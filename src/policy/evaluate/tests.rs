@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 use super::*;
-use crate::policy::{
-    Container, Group, Hold, Isolation, Origin, PathPattern, Pattern, Scope, Selectors, User,
-};
+use crate::policy::{Container, Group, PathPattern, Pattern, Selectors, User};
 
 fn path(text: &str) -> PathPattern {
     PathPattern {
@@ -13,28 +11,8 @@ fn path(text: &str) -> PathPattern {
 
 fn rule(name: &str, exe: &str, uid: Option<u32>) -> Rule {
     Rule {
-        name: name.into(),
-        selectors: Selectors {
-            exe: vec![path(exe)],
-            user: uid
-                .map(|uid| User { uid, name: None })
-                .into_iter()
-                .collect(),
-            ..Selectors::default()
-        },
-        on: vec![Hook::Exec],
         cores: 2,
-        scope: Scope::Node,
-        own_core: None,
-        hold: Hold::Exit,
-        isolation: Isolation::default(),
-        keep: Rule::DEFAULT_KEEP,
-        action: Action::Deny,
-        errno: Some(Errno::Ebusy),
-        origin: Origin {
-            file: "test".into(),
-            line: 1,
-        },
+        ..Rule::sample(name, path(exe), uid)
     }
 }
 

@@ -2,6 +2,7 @@
 //! Whether programs that hold cores have them whole, by the log of every switch.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::fs;
 use std::mem::MaybeUninit;
 use std::time::Duration;
@@ -123,6 +124,20 @@ fn watch(log: &mut Switches<'_>) -> Result<Vec<Account>> {
     Ok(accounts)
 }
 
+/// The same, while each of these got on. `ran`: what each of them has had so far.
+fn watch_progress<T: PartialOrd + Debug>(
+    log: &mut Switches<'_>,
+    ran: impl Fn() -> Result<Vec<T>>,
+) -> Result<Vec<Account>> {
+    let before = ran()?;
+    let accounts = watch(log)?;
+    let after = ran()?;
+    println!("{before:.2?}, then {after:.2?}");
+    let progressed = before.iter().zip(&after).all(|(then, now)| now > then);
+    ensure!(progressed, "{before:?}, then {after:?}");
+    Ok(accounts)
+}
+
 fn keeps_cores_whole() -> Result<()> {
     under_companion("", |gate, log| {
         let _holders = holders(gate, log)?;
@@ -180,12 +195,7 @@ fn lets_pinned_tasks_progress() -> Result<()> {
         let _load = (hogs()?, bursts()?);
         let each = cpus()?.into_iter().map(|cpu| Job::hog().on(&[cpu]));
         let pinned = Crew::start(each)?;
-        let before = pinned.cpu_times()?;
-        let accounts = watch(log)?;
-        let after = pinned.cpu_times()?;
-        let progressed = before.iter().zip(&after).all(|(then, now)| now > then);
-        ensure!(progressed, "{before:?}, then {after:?}");
-        println!("pinned hogs had {before:.2?} s, then {after:.2?} s");
+        let accounts = watch_progress(log, || pinned.cpu_times())?;
         // Where they were, and only there, a core was not whole.
         accounts.iter().try_for_each(is_kept_from_others)?;
         let confined = accounts[0].beside(Beside::Confined);
@@ -201,11 +211,7 @@ fn lets_confined_cgroups_progress() -> Result<()> {
         let core = core_of(&accounts[0])?;
         let _load = (hogs()?, bursts()?);
         let confined = Confined::to(&core)?;
-        let before = confined.ran()?;
-        let accounts = watch(log)?;
-        let after = confined.ran()?;
-        let progressed = before.iter().zip(&after).all(|(then, now)| now > then);
-        ensure!(progressed, "{before:?}, then {after:?}");
+        let accounts = watch_progress(log, || confined.ran())?;
         accounts.iter().try_for_each(is_kept_from_others)
     })
 }
@@ -221,18 +227,11 @@ fn leaves_each_node_a_core() -> Result<()> {
         let places = cores()?.len() - nodes.len();
         let hogs = |cpus| Crew::start((0..2).map(|_| Job::hog().on(cpus)));
         let hogs = nodes.each_ref().map(|cpus| hogs(cpus));
-        let ran = || programs.iter().map(|one| ran(one.pid()));
-        let before = ran().collect::<Result<Vec<_>>>()?;
-        let accounts = watch(log)?;
-        let after = ran().collect::<Result<Vec<_>>>()?;
+        let accounts = watch_progress(log, || programs.iter().map(|one| ran(one.pid())).collect())?;
         for crew in hogs {
             crew?.all_progress(Duration::from_secs(5))?;
         }
-        let progressed = before.iter().zip(&after).all(|(then, now)| now > then);
-        ensure!(progressed, "{before:?}, then {after:?}");
-        let whole = programs.iter().zip(&accounts);
-        let whole = whole.filter(|(_, account)| is_whole(account).is_ok());
-        let whole = whole.count();
+        let whole = accounts.iter().filter(|one| is_whole(one).is_ok()).count();
         ensure!(whole == places, "{whole} have a core, of {places}");
         Ok(())
     })
