@@ -45,7 +45,8 @@ enum limits {
 	 * and meets as many patterns as can begin alike; a level below the root is also a cgroup.
 	 */
 	EXES_MET = SUFFIXES_EACH + 1,
-	PLACES_MET = (LEVELS_READ - 1) * (SUFFIXES_EACH + 2),
+	PLACES_EACH = SUFFIXES_EACH + 2,
+	PLACES_MET = (LEVELS_READ - 1) * PLACES_EACH,
 	ARGS_READ = 8,
 	PARENTS_MET = SUFFIXES_EACH + 1,
 	/* How much higher the bit of a hook is for a launch in a container. */

@@ -94,6 +94,35 @@ static __always_inline bool is_among(const __u16 *atoms, __u32 count, __u32 most
 }
 
 /*
+ * Whether the launcher's cgroup or an ancestor meets this string. In parts, the second time as a
+ * function of its own: the verifier walks through a part once, and not through all of them.
+ */
+__noinline int is_place_from(const struct facts *f, __u32 first, __u32 atom)
+{
+#pragma unroll 1
+	for (__u32 i = 0; f && i < PLACES_EACH; i++) {
+		__u64 at = first + i;
+
+		/* For the verifier, which must see that what is checked is the index. */
+		barrier_var(at);
+		if (at >= PLACES_MET || at >= f->met.places)
+			break;
+		if (f->met.place[at] == atom)
+			return true;
+	}
+	return false;
+}
+
+static __always_inline bool is_place(const struct facts *f, __u32 atom)
+{
+#pragma unroll 1
+	for (__u32 first = 0; first < PLACES_MET && first < f->met.places; first += PLACES_EACH)
+		if (is_place_from(f, first, atom))
+			return true;
+	return false;
+}
+
+/*
  * Notes that the launch meets a string of this kind. For all of them there is room, for no policy
  * has more; a name can be met at several levels.
  */
@@ -111,8 +140,14 @@ __noinline int note_string(struct facts *f, __u32 kind, __u32 atom, __u32 more)
 	} else if (kind <= STRING_PARENT_GLOB) {
 		if (m->parents < PARENTS_MET)
 			m->parent[m->parents++] = atom;
-	} else if (m->places < PLACES_MET && !is_among(m->place, m->places, PLACES_MET, atom)) {
-		m->place[m->places++] = atom;
+	} else if (!is_place(f, atom)) {
+		__u64 last = m->places;
+
+		barrier_var(last);
+		if (last < PLACES_MET) {
+			m->place[last] = atom;
+			m->places = last + 1;
+		}
 	}
 	return 0;
 }
@@ -393,37 +428,46 @@ static __always_inline long cgroup_name(struct cgroup *cgroup, __u32 level, void
 					 BPF_CORE_READ(ancestor(cgroup, level), kn, name));
 }
 
-/* Notes what rules know of the launcher's cgroup and its ancestors. */
-__noinline int note_places(struct facts *f)
+/*
+ * Notes what rules know of the launcher's cgroup or its ancestor at this level. `at` is where the
+ * steps down the hierarchy have come to, or 0; returns where they come to next, or less than 0.
+ */
+__noinline int note_place(struct facts *f, int level, __u32 at)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
-	/* Where the hierarchy begins. */
-	__u32 at = 1;
+	struct cgroup *cgroup = bpf_get_current_task_btf()->cgroups->dfl_cgrp;
+	const struct string *name;
+	long len;
 
 	if (!f)
-		return 0;
-	if (cgroup->level >= LEVELS_READ)
+		return -EINVAL;
+	len = cgroup_name(cgroup, level, f->text.byte);
+	if (len <= 0 || len > EXE_MAX)
+		return -ENAMETOOLONG;
+	name = whole(f->half, STRING_NAME, &f->text, len - 1);
+	if (name && name->more)
+		note_string(f, STRING_NAME, name->atom, 0);
+	if (has_patterns(f->half, STRING_NAME))
+		note_patterns(f, &f->text, len - 1, STRING_NAME);
+	return name && at ? step_down(f, at, name->atom) : 0;
+}
+
+/* Notes what rules know of the launcher's cgroup and its ancestors. */
+static __always_inline void note_places(struct facts *f)
+{
+	int last = bpf_get_current_task_btf()->cgroups->dfl_cgrp->level;
+	/* Where the hierarchy begins. */
+	int at = 1;
+
+	if (last >= LEVELS_READ)
 		__sync_fetch_and_add(&kept.failures.cgroups_unread, 1);
 #pragma unroll 1
-	for (int level = 1; level < LEVELS_READ && level <= cgroup->level; level++) {
-		const struct string *name;
-		long len;
-
-		len = cgroup_name(cgroup, level, f->text.byte);
-		if (len <= 0 || len > EXE_MAX) {
+	for (int level = 1; level < LEVELS_READ && level <= last; level++) {
+		at = note_place(f, level, at);
+		if (at < 0) {
 			__sync_fetch_and_add(&kept.failures.cgroups_unread, 1);
-			return 0;
+			return;
 		}
-		name = whole(f->half, STRING_NAME, &f->text, len - 1);
-		if (name && name->more)
-			note_string(f, STRING_NAME, name->atom, 0);
-		if (has_patterns(f->half, STRING_NAME))
-			note_patterns(f, &f->text, len - 1, STRING_NAME);
-		if (at)
-			at = name ? step_down(f, at, name->atom) : 0;
 	}
-	return 0;
 }
 
 /* Where the arguments of an exec are in the launcher's memory, and how large a pointer is there. */

@@ -81,7 +81,7 @@ __noinline int holds(struct facts *f, __u32 kind, __u32 value)
 		return 0;
 	switch (kind) {
 	case LITERAL_PLACE:
-		return is_among(f->met.place, f->met.places, PLACES_MET, value);
+		return is_place(f, value);
 	case LITERAL_ARG:
 		return is_among(f->met.arg, ARGS_READ, ARGS_READ, value);
 	case LITERAL_PARENT:
@@ -146,40 +146,49 @@ __noinline int try_key(struct facts *f, __u32 exe, __u32 place, __u32 user, __u3
 }
 
 /* The keys of one program, one place and one user, by the arguments. */
-__noinline int try_args(struct facts *f, __u32 exe, __u32 place, __u32 user, __u32 shapes)
+static __always_inline void try_args(struct facts *f, __u32 exe, __u32 place, __u32 user,
+				     __u32 shapes)
 {
 	__u32 shape = (place ? SHAPE_PLACE : 0) | (user ? SHAPE_USER : 0);
 
-	if (!f)
-		return 0;
 	if (shapes >> shape & 1)
 		try_key(f, exe, place, user, 0);
 	if (!(shapes >> (shape | SHAPE_ARG) & 1))
-		return 0;
+		return;
 #pragma unroll 1
 	for (__u32 i = 0; i < ARGS_READ; i++) {
 		if (f->met.arg[i])
 			try_key(f, exe, place, user, f->met.arg[i]);
 	}
+}
+
+/* The keys of one program and, if there is one before it, the place before this one. */
+__noinline int try_place(struct facts *f, __u32 exe, __u64 end, __u32 shapes)
+{
+	__u32 place;
+
+	if (!f || end > PLACES_MET)
+		return 0;
+	place = end ? f->met.place[end - 1] : 0;
+	/* Of users: those by whom there is one, and any. */
+	try_args(f, exe, place, 0, shapes);
+	if (shapes & SHAPES_OF_USERS)
+		try_args(f, exe, place, f->uid + 1, shapes);
 	return 0;
 }
 
 /* The keys of one program, or of any, in these shapes. */
 __noinline int try_exe(struct facts *f, __u32 exe, __u32 shapes)
 {
+	__u32 places;
+
 	if (!f)
 		return 0;
+	places = shapes & SHAPES_OF_PLACES ? f->met.places : 0;
+	/* Little stands in the loop, for the verifier walks through it each time. */
 #pragma unroll 1
-	for (__u32 i = 0; i <= PLACES_MET && i <= f->met.places; i++) {
-		__u32 place = i ? f->met.place[i - 1] : 0;
-
-		/* Of users: those by whom there is one, and any. */
-		try_args(f, exe, place, 0, shapes);
-		if (shapes & SHAPES_OF_USERS)
-			try_args(f, exe, place, f->uid + 1, shapes);
-		if (!(shapes & SHAPES_OF_PLACES))
-			break;
-	}
+	for (__u32 i = 0; i <= PLACES_MET && i <= places; i++)
+		try_place(f, exe, i, shapes);
 	return 0;
 }
 

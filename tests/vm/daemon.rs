@@ -292,7 +292,7 @@ fn full() -> Result<()> {
 
 /// A kernel that is not among those tested may need more steps; it takes a million.
 fn verifier() -> Result<()> {
-    const MOST: u64 = 600_000;
+    const MOST: u64 = 300_000;
     program(SERVER)?;
     let gate = gate_on_node_0(&Gate::policy("observe", SERVER, ""))?;
     let mut steps = Vec::new();
