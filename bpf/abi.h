@@ -310,6 +310,12 @@ struct counters {
 	struct pace pace[PACES];
 };
 
+/* Of a rule: samples of CPUs where its programs ran, and those that found others on the core. */
+struct honour {
+	__u64 samples;
+	__u64 shared;
+};
+
 /* What the policy that holds comes to, and what the one that is rehearsed would. */
 struct change {
 	__u32 rule;
@@ -483,6 +489,7 @@ _Static_assert(sizeof(struct literal) == 8, "literal");
 _Static_assert(sizeof(struct rule) == 64, "rule");
 _Static_assert(sizeof(struct pace) == 16, "pace");
 _Static_assert(sizeof(struct counters) == 80, "counters");
+_Static_assert(sizeof(struct honour) == 16, "honour");
 _Static_assert(sizeof(struct change) == 16, "change");
 _Static_assert(sizeof(struct claim_head) == 16, "claim_head");
 _Static_assert(sizeof(struct node) == 8, "node");

@@ -51,6 +51,8 @@ struct ledger {
 	__u32 pad;
 	__u64 ticket;
 	__u32 held[NODES_MAX];
+	/* See honour.bpf.h. */
+	struct bpf_timer timer;
 };
 
 struct {

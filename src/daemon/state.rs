@@ -54,7 +54,9 @@ impl Daemon<'_> {
         }
         let rules = &self.policies.held.rules;
         let claims = self.gate.claims(rules.iter().map(HeldRule::name))?;
+        let honours = self.gate.honours(rules.iter().map(HeldRule::name))?;
         for (number, rule) in rules.iter().enumerate() {
+            let honour = honours.get(rule.name()).copied().unwrap_or_default();
             let counters = self.policies.counters(&self.gate, number)?;
             status.rules.push(Rule {
                 name: rule.name().to_owned(),
@@ -66,6 +68,8 @@ impl Daemon<'_> {
                 unknown: counters.unknown,
                 suppressed: counters.suppressed,
                 claims: claims.get(rule.name()).copied().unwrap_or(0),
+                samples: honour.samples,
+                shared: honour.shared,
             });
         }
         status.failures = self.failures()?;

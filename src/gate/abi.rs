@@ -3,9 +3,9 @@
 
 pub use super::skel::types::{
     action, active, candidate, change, claim_head, claim_limits, core, counters, details, effect,
-    event, failures, hold, hook, isolation, kept, key, key_exe, limits, literal, literal_kind,
-    mode, node, order, order_word, outcome, pace, rule, scope, settings, shape, source, string,
-    string_kind, suffix, survey, verdict,
+    event, failures, hold, honour, hook, isolation, kept, key, key_exe, limits, literal,
+    literal_kind, mode, node, order, order_word, outcome, pace, rule, scope, settings, shape,
+    source, string, string_kind, suffix, survey, verdict,
 };
 use crate::raw::plain_types;
 pub(super) use crate::raw::{bytes, live, read, write};
@@ -19,6 +19,7 @@ plain_types! {
     details: 1296,
     event: 952,
     failures: 88,
+    honour: 16,
     kept: 440,
     key: 24,
     literal: 8,

@@ -635,6 +635,30 @@ impl<'obj> Gate<'obj> {
         Ok(claims)
     }
 
+    /// By the names of rules, how often their programs were seen alone on their cores, and how often
+    /// not; rules of which no program was seen, and those that are not in the policy any more, are
+    /// left out.
+    ///
+    /// # Errors
+    ///
+    /// The map could not be read.
+    pub fn honours<'a>(
+        &self,
+        rules: impl Iterator<Item = &'a str>,
+    ) -> Result<HashMap<&'a str, abi::honour>, Error> {
+        let names: HashMap<u64, &str> = rules.map(|name| (rule_key(name), name)).collect();
+        let map = &self.skel.maps.honours;
+        let mut honours = HashMap::new();
+        for key in map.keys() {
+            let rule = u64::from_ne_bytes(key[..].try_into().map_err(|_| Error::Form("honours"))?);
+            let (Some(&name), Some(value)) = (names.get(&rule), lookup(map, &key)?) else {
+                continue;
+            };
+            honours.insert(name, abi::read(&value).ok_or(Error::Form("honours"))?);
+        }
+        Ok(honours)
+    }
+
     /// What the gate did not manage to do, and the records this process could not read.
     ///
     /// # Errors

@@ -175,6 +175,18 @@ pub const METRICS: &[Metric] = &[
         |status, to| to.rules(status, |rule| rule.claims),
     ),
     counter(
+        "coregate_holder_samples_total",
+        "Samples of CPUs that ran a program of the rule with a claim: about one each 10 ms.",
+        &["rule"],
+        |status, to| to.rules(status, |rule| rule.samples),
+    ),
+    counter(
+        "coregate_shared_samples_total",
+        "Of these, the ones with something else on the same core.",
+        &["rule"],
+        |status, to| to.rules(status, |rule| rule.shared),
+    ),
+    counter(
         "coregate_events_emitted_total",
         "Events that were logged.",
         &[],

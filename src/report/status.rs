@@ -130,6 +130,18 @@ pub struct Rule {
     pub suppressed: u64,
     /// Live claims.
     pub claims: u64,
+    /// How often one of its programs was seen on a CPU while it had a claim: about every 10 ms.
+    pub samples: u64,
+    /// How often something else ran on another hardware thread of the same core then.
+    pub shared: u64,
+}
+
+impl Rule {
+    /// The share of time that its programs had their cores to themselves, in percent; `None`: they
+    /// were not seen running.
+    pub fn honoured(&self) -> Option<f64> {
+        (self.samples > 0).then(|| 100.0 * (1.0 - self.shared as f64 / self.samples as f64))
+    }
 }
 
 /// What became of the events.
@@ -234,13 +246,13 @@ impl fmt::Display for Status {
             .max(4);
         writeln!(
             f,
-            "\n{:<width$}  launches  admitted  denied  would deny  unknown  claims  origin",
+            "\n{:<width$}  launches  admitted  denied  would deny  unknown  claims  honoured  origin",
             "rule"
         )?;
         for rule in &self.rules {
             writeln!(
                 f,
-                "{:<width$}  {:>8}  {:>8}  {:>6}  {:>10}  {:>7}  {:>6}  {}",
+                "{:<width$}  {:>8}  {:>8}  {:>6}  {:>10}  {:>7}  {:>6}  {:>8}  {}",
                 rule.name,
                 rule.launches,
                 rule.admitted,
@@ -248,6 +260,8 @@ impl fmt::Display for Status {
                 rule.would_deny,
                 rule.unknown,
                 rule.claims,
+                rule.honoured()
+                    .map_or("-".into(), |share| format!("{share:.2}%")),
                 rule.origin
             )?;
         }

@@ -11,6 +11,7 @@ mod companion;
 mod daemon;
 mod evasion;
 mod gate;
+mod honour;
 mod idle;
 mod keys;
 mod launch;
@@ -99,6 +100,7 @@ fn tests() -> Vec<Test> {
         companion::whole::TESTS,
         daemon::TESTS,
         evasion::TESTS,
+        honour::TESTS,
         idle::TESTS,
         keys::TESTS,
         log::TESTS,

@@ -149,6 +149,16 @@ fn expected(status: &Value) -> Vec<(&'static str, Vec<&'static str>, Series)> {
         ("coregate_denied_total", vec!["rule"], of_rule("denied")),
         ("coregate_admitted_total", vec!["rule"], of_rule("admitted")),
         ("coregate_claims", vec!["rule"], of_rule("claims")),
+        (
+            "coregate_holder_samples_total",
+            vec!["rule"],
+            of_rule("samples"),
+        ),
+        (
+            "coregate_shared_samples_total",
+            vec!["rule"],
+            of_rule("shared"),
+        ),
         ("coregate_node_cores", vec!["node"], nodes("cores")),
         (
             "coregate_node_claimed_cores",
