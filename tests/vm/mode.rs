@@ -106,7 +106,8 @@ fn lease() -> Result<()> {
         let status = gate.status()?;
         let unattended = status["failures"]["unattended"].as_u64();
         ensure!((unattended == Some(0)) == goes_on, "{end}: {status:#}");
-        let judged = status["rules"][0]["would_deny"] == 1;
+        // Until the daemon has had its turn again there may have been more launches.
+        let judged = status["rules"][0]["would_deny"] != 0;
         ensure!(judged == (end == "observe"), "{end}: {status:#}");
         gate.signal(Signal::SIGKILL)?;
         drop(gate);
