@@ -134,6 +134,8 @@ struct Place {
     topology: String,
     /// The kernel is neither the oldest nor the newest.
     between: bool,
+    /// Which part of the tests, from 1, of how many.
+    part: (usize, usize),
 }
 
 /// What was asked for with `--soak`: seconds, or rounds.
@@ -144,7 +146,7 @@ fn soak() -> Option<u64> {
     SOAK.get().copied()
 }
 
-/// `--series MAJOR.MINOR --topology NAME [--between] [--soak N]`, then what libtest takes.
+/// `--series MAJOR.MINOR --topology NAME [--between] [--soak N] [--part K/N]`, then what libtest takes.
 fn arguments() -> Option<(Place, Arguments)> {
     let mut words: Vec<String> = std::env::args().collect();
     let between = words.iter().position(|word| word == "--between");
@@ -161,12 +163,16 @@ fn arguments() -> Option<(Place, Arguments)> {
     if let Some(soak) = take("--soak") {
         let _ = SOAK.set(soak.parse().ok()?);
     }
+    let part = take("--part").unwrap_or("1/1".into());
+    let (part, parts) = part.split_once('/')?;
+    let part = (part.parse().ok()?, parts.parse().ok()?);
     let (major, minor) = series.split_once('.')?;
     let series = (major.parse().ok()?, minor.parse().ok()?);
     let place = Place {
         series,
         topology,
         between: between.is_some(),
+        part,
     };
     Some((place, Arguments::from_iter(words)))
 }
@@ -207,7 +213,7 @@ fn main() -> ExitCode {
     let Some((place, mut arguments)) = arguments() else {
         eprintln!(
             "usage: coregate-vm --series MAJOR.MINOR --topology NAME [--between] [--soak N] \
-             [--list] [FILTER]"
+             [--part K/N] [--list] [FILTER]"
         );
         return ExitCode::from(2);
     };
@@ -216,12 +222,19 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     arguments.test_threads = Some(1);
-    let trials = tests()
+    let here: Vec<_> = tests()
         .into_iter()
         .filter(|test| {
             test.needs.met_by(place.series, place.between)
                 && test.on.contains(&place.topology.as_str())
         })
+        .collect();
+    let (part, parts) = place.part;
+    let size = here.len().div_ceil(parts.max(1));
+    let trials = here
+        .into_iter()
+        .skip(part.saturating_sub(1) * size)
+        .take(size)
         .map(|test| {
             Trial::test(test.name, move || {
                 alone(test.run).map_err(|error| Failed::from(format!("{error:?}")))

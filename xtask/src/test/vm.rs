@@ -23,10 +23,16 @@ use crate::kernels::Kernel;
 use crate::userland::Root;
 use crate::{build, command, debian, kernels, userland};
 
+/// How many tests one guest runs at most: so none runs on alone at the end, and one that hangs takes
+/// few others along.
+const MOST: usize = 40;
+
 /// The tests of one guest.
 pub(super) struct Batch {
     kernel: Kernel,
     topology: Topology,
+    /// Which part of the tests for this kernel and topology, from 1.
+    part: usize,
     /// The arguments of the test program.
     words: Vec<String>,
     names: Vec<String>,
@@ -38,7 +44,10 @@ impl Batch {
     }
 
     fn dir(&self) -> PathBuf {
-        let name = format!("{}-{}", self.kernel.series, self.topology);
+        let mut name = format!("{}-{}", self.kernel.series, self.topology);
+        if self.part > 1 {
+            name += &format!("-{}", self.part);
+        }
         build::target_dir().join("guest").join(name)
     }
 }
@@ -54,21 +63,32 @@ pub(super) fn plan(args: &Args) -> Result<Vec<Batch>> {
     for series in args.series() {
         let kernel = kernels::get(&cache, &series)?;
         for topology in args.topologies(&series) {
-            let program = build::program("coregate-vm");
-            let words = words(args, &series, &kernel, &topology);
-            let text = command::output(Command::new(program).args(&words).arg("--list"))?;
-            let names = libtest::listed(&text);
-            if !names.is_empty() {
-                batches.push(Batch {
-                    kernel: kernel.clone(),
-                    topology,
-                    words,
-                    names,
-                });
+            let whole = words(args, &series, &kernel, &topology);
+            let parts = listed(&whole)?.len().div_ceil(MOST);
+            for part in 1..=parts {
+                let mut words = whole.clone();
+                words.extend(["--part".to_owned(), format!("{part}/{parts}")]);
+                let names = listed(&words)?;
+                if !names.is_empty() {
+                    batches.push(Batch {
+                        kernel: kernel.clone(),
+                        topology: topology.clone(),
+                        part,
+                        words,
+                        names,
+                    });
+                }
             }
         }
     }
     Ok(batches)
+}
+
+/// The tests that the test program runs with these arguments.
+fn listed(words: &[String]) -> Result<Vec<String>> {
+    let program = build::program("coregate-vm");
+    let text = command::output(Command::new(program).args(words).arg("--list"))?;
+    Ok(libtest::listed(&text))
 }
 
 /// Prints what would run where.
