@@ -197,6 +197,9 @@ struct settings {
 	__u64 lease_ns;
 	/* How far apart the events of a rule are in the long run; 0: no matter. */
 	__u64 event_interval_ns;
+	/* What the companion leaves open of each node: so many cores and so many hundredths. */
+	__u32 open_cores;
+	__u32 open_percent;
 	/* Where hashes begin. */
 	__u64 seed;
 };
@@ -480,7 +483,7 @@ struct survey {
 	__u32 cores_owed;
 };
 
-_Static_assert(sizeof(struct settings) == 64, "settings");
+_Static_assert(sizeof(struct settings) == 72, "settings");
 _Static_assert(sizeof(struct string) == 24, "string");
 _Static_assert(sizeof(struct suffix) == 16, "suffix");
 _Static_assert(sizeof(struct key) == 24, "key");

@@ -9,6 +9,9 @@
 #include <linux/types.h>
 #include <linux/bpf.h>
 
+/* What the companion is called among schedulers. */
+#define COMPANION "coregate"
+
 enum claim_limits {
 	/* Node numbers are below it; a power of two. */
 	NODES_MAX = 64,

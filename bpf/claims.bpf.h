@@ -95,7 +95,8 @@ struct tally {
 	__u32 held;
 	__u32 met;
 	enum source source;
-	__u32 pad;
+	/* The companion is in charge. */
+	__u32 companion;
 };
 
 /*
@@ -126,8 +127,9 @@ struct need {
 	__u32 in_sets;
 	/* Whether there are claims. */
 	__u32 live;
-	/* Of the topology that is looked at. */
+	/* Of the topology that is looked at, and of the policy. */
 	__u32 version;
+	__u32 half;
 	/* Cores that are still to be found. */
 	__u32 missing;
 	/* What the event says: of all nodes of a spread, else of the one that has most. */

@@ -669,5 +669,5 @@ struct sched_ext_ops companion = {
 	.init_task = (void *)companion_init_task,
 	.init = (void *)companion_init,
 	.exit = (void *)companion_exit,
-	.name = "coregate",
+	.name = COMPANION,
 };

@@ -223,6 +223,7 @@ static __always_inline int judge(struct facts *f, struct task_struct *holder, en
 	}
 	n = need_of(self);
 	n->rehearsed = f->rehearsed;
+	n->half = f->half;
 	n->taker.wants.rule = rule->key;
 	n->taker.wants.holds = rule->hold != HOLD_NONE;
 	n->taker.wants.settle_ns = rule->settle_ns;

@@ -275,6 +275,7 @@ bool must_look_elsewhere(struct need *n)
 enum look look_at(struct need *n, __u32 node_id)
 {
 	struct walk w = { .need = n };
+	struct scheduler sched;
 	__u64 *walk, before;
 	__u32 zero = 0;
 
@@ -283,7 +284,9 @@ enum look look_at(struct need *n, __u32 node_id)
 		return LOOKED_AT_NOTHING;
 	before = n->taker.walk;
 	n->taker.walk = __sync_fetch_and_add(walk, 1) + 1;
-	n->tally.source = loaded_scheduler().source;
+	sched = loaded_scheduler();
+	n->tally.source = sched.source;
+	n->tally.companion = sched.companion;
 	if (n->tally.source == SOURCE_NODE && bpf_ksym_exists(scx_bpf_get_idle_smtmask_node)) {
 		look_by(scx_bpf_get_idle_smtmask_node(node_id), &w);
 	} else if (n->tally.source == SOURCE_FLAT && bpf_ksym_exists(scx_bpf_get_idle_smtmask)) {

@@ -230,6 +230,7 @@ struct sched_ext_ops {
 	/* 7.1: sub-schedulers. */
 	__s32 (*sub_attach)(void *args);
 	__u64 flags;
+	char name[128];
 };
 
 /* 6.16: one object holds a loaded scheduler, scx_root points to it. */

@@ -11,6 +11,7 @@
 #include "idle.bpf.h"
 #include "kernel.h"
 #include "room.bpf.h"
+#include "strings.bpf.h"
 
 /* How often a launch looks again when something moves meanwhile. */
 #define ATTEMPTS 64
@@ -34,13 +35,31 @@ static __always_inline void want(struct need *n, __u32 node, __u32 cores)
 	n->missing -= cores;
 }
 
+/*
+ * How many more cores of the node that it looked at last a launch can hold. The companion keeps some
+ * open to all: who is promised one of these would share it.
+ */
+static __always_inline __u32 can_hold(const struct need *n)
+{
+	const struct settings *s = &settings[n->half & 1];
+	const struct holding *wants = &n->taker.wants;
+	const struct node *node = node_at(n->version, n->at);
+	__u32 open, most;
+
+	if (!n->tally.companion || !wants->holds || wants->isolation == ISOLATION_NONE || !node)
+		return -1;
+	open = s->open_cores + (node->nr_cores * s->open_percent + 99) / 100;
+	most = node->nr_cores > open ? node->nr_cores - open : 0;
+	return most > n->tally.held ? most - n->tally.held : 0;
+}
+
 /* Looks for cores on one node; whether to go on to the next one. */
 static __always_inline enum look weigh(struct need *n, __u32 node)
 {
 	enum look look = look_at(n, node);
 	const struct ledger *l = the_ledger();
 	const struct tally *t = &n->tally;
-	__u32 unmet, spare, cores;
+	__u32 unmet, spare, cores, free;
 
 	if (look != LOOKED || !l)
 		return look;
@@ -48,13 +67,15 @@ static __always_inline enum look weigh(struct need *n, __u32 node)
 	spare = t->total > unmet ? t->total - unmet : 0;
 	if (unmet && l->confined)
 		spare = room(n);
-	cores = spare < t->free ? spare : t->free;
+	free = can_hold(n);
+	free = t->free < free ? t->free : free;
+	cores = spare < free ? spare : free;
 	n->source = t->source;
 	if (n->scope == SCOPE_SPREAD) {
-		n->free += t->free;
+		n->free += free;
 		n->unmet += unmet;
-	} else if (!n->seen || t->free + n->unmet > n->free + unmet) {
-		n->free = t->free;
+	} else if (!n->seen || free + n->unmet > n->free + unmet) {
+		n->free = free;
 		n->unmet = unmet;
 		n->node = node;
 	}

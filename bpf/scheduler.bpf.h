@@ -11,6 +11,7 @@
 #define COREGATE_SCHEDULER_H
 
 #include "abi.h"
+#include "claim.h"
 #include "kernel.h"
 
 /* What is known of the loaded scheduler; all 0 when there is none or nothing is known. */
@@ -18,6 +19,8 @@ struct scheduler {
 	bool loaded;
 	bool per_node;
 	bool tracking;
+	/* It is the companion. */
+	bool companion;
 	/* The mask kfunc that suits it, or SOURCE_RUNQUEUE for neither. */
 	enum source source;
 };
@@ -65,6 +68,18 @@ static __always_inline struct scheduler loaded_scheduler(void)
 	return s;
 }
 #else
+/* By its name, as far as it is padded with NULs. */
+static __always_inline bool is_companion(const struct scx_sched *sched)
+{
+	union {
+		char byte[16];
+		__u64 word[2];
+	} name, companion = { .byte = COMPANION };
+
+	return !bpf_probe_read_kernel(&name, sizeof(name), sched->ops.name) &&
+	       name.word[0] == companion.word[0] && name.word[1] == companion.word[1];
+}
+
 /*
  * The guard. Flags and update_idle are fixed for a scheduler's life but tell what it asked
  * for, not what is in force; the keys tell what is in force but change while a scheduler is
@@ -93,6 +108,7 @@ static __always_inline struct scheduler loaded_scheduler(void)
 	flags = sched->ops.flags;
 
 	s.loaded = true;
+	s.companion = is_companion(sched);
 	s.per_node = flags & bpf_core_enum_value(enum scx_ops_flags, SCX_OPS_BUILTIN_IDLE_PER_NODE);
 	s.tracking = !sched->ops.update_idle ||
 		     flags & bpf_core_enum_value(enum scx_ops_flags, SCX_OPS_KEEP_BUILTIN_IDLE);

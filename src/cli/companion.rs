@@ -31,8 +31,9 @@ use crate::privileges;
 /// means about that.
 ///
 /// reserve = "1 core": how much of each node stays unheld for everybody else, a
-/// number of cores or a part, "25%"; one core at least. More: who holds nothing
-/// has more room when all else is held. Less: more holders have whole cores.
+/// number of cores or a part, "25%"; one core at least. While the companion
+/// runs, the gate admits to no more than the rest. More: who holds nothing has
+/// more room when all else is held. Less: more holders have whole cores.
 ///
 /// In a `[[rule]]`, for the cores that its launches hold:
 ///

@@ -20,6 +20,9 @@ use scheduler::{Scheduler, Woken};
 
 pub use exit::{ScxExit, Words};
 
+/// What it is called among schedulers.
+pub const NAME: &str = "coregate";
+
 /// What can be chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use super::abi;
 use crate::policy::{
-    Action, Hold, Hook, Isolation, LeaseEnd, Mode, OnUnknown, Pattern, Policy, Rule, Scope, Word,
+    Action, Hold, Hook, Isolation, LeaseEnd, Mode, OnUnknown, Pattern, Policy, Reserve, Rule,
+    Scope, Word,
 };
 use keys::Keys;
 use slots::Slots;
@@ -97,6 +98,10 @@ impl PolicyTables {
             })
             .expect("no policy is made for collisions under every seed");
         let lease = policy.lease.filter(|lease| lease.end != LeaseEnd::Keep);
+        let (open_cores, open_percent) = match policy.companion.reserve {
+            Reserve::Cores(cores) => (u32::try_from(cores).unwrap_or(u32::MAX), 0),
+            Reserve::Percent(percent) => (0, percent as u32),
+        };
         Self {
             settings: abi::settings {
                 mode: match policy.mode {
@@ -123,6 +128,8 @@ impl PolicyTables {
                     0 => 0,
                     rate => NSEC_PER_SEC / u64::from(rate),
                 },
+                open_cores,
+                open_percent,
                 seed,
             },
             name_filter,

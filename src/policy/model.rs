@@ -367,6 +367,11 @@ impl Rule {
         self.own_core.unwrap_or(hook == Hook::Exec)
     }
 
+    /// Whether the companion keeps anything away from the cores that its launches hold.
+    pub fn is_isolated(&self) -> bool {
+        self.hold != Hold::None && self.isolation != Isolation::None
+    }
+
     /// With which error a launch is denied.
     pub fn errno(&self) -> Errno {
         self.errno.unwrap_or_default()

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use crate::companion;
 use crate::daemon::{self, Question};
 use crate::policy::{Action, Effect, Hook, Idle, Policy, Rule, Scope, Verdict, verdict};
 use crate::report::{Node, Status};
@@ -54,8 +55,7 @@ impl Now {
                 vec![nodes.filter(|node| list.contains(&node.node)).collect()]
             }
         };
-        let place =
-            |nodes: Vec<&Node>| Place::of(policy, rule, hook, &nodes, status.source.is_some());
+        let place = |nodes: Vec<&Node>| Place::of(policy, rule, hook, &nodes, status);
         Self {
             places: places.into_iter().map(place).collect(),
             other_policy: other_policy(policy, status),
@@ -104,11 +104,18 @@ impl Now {
 }
 
 impl Place {
-    fn of(policy: &Policy, rule: &Rule, hook: Hook, nodes: &[&Node], known: bool) -> Self {
-        let sum = |of: fn(&Node) -> u32| nodes.iter().map(|node| of(node)).sum();
-        let (free, owed): (u32, u32) = (sum(|node| node.free), sum(|node| node.owed));
+    fn of(policy: &Policy, rule: &Rule, hook: Hook, nodes: &[&Node], status: &Status) -> Self {
+        let can_hold = |node: &Node| match &status.scheduler {
+            Some(scheduler) if scheduler.ops == companion::NAME && rule.is_isolated() => {
+                let open = policy.companion.reserve.cores(node.cores as usize) as u32;
+                node.cores.saturating_sub(open + node.claimed)
+            }
+            _ => u32::MAX,
+        };
+        let free = nodes.iter().map(|node| node.free.min(can_hold(node))).sum();
+        let owed = nodes.iter().map(|node| node.owed).sum();
         let decide = |free| {
-            let idle = match known {
+            let idle = match status.source.is_some() {
                 true => Idle::Known {
                     free,
                     claimed: owed,

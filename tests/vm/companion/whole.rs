@@ -219,12 +219,17 @@ fn lets_confined_cgroups_progress() -> Result<()> {
 /// More programs hold cores than there are to be had: all but one core of each node are somebody's, and
 /// everybody gets on.
 fn leaves_each_node_a_core() -> Result<()> {
-    under_companion("action = \"log\"", |_, log| {
+    under_companion("action = \"log\"", |gate, log| {
         let programs = (0..cores()?.len()).map(|_| Running::start(BUSY, WORKER));
         let programs = programs.collect::<Result<Vec<_>>>()?;
         programs.iter().for_each(|one| log.hold(one.pid()));
         let nodes = [node_cpus(0)?, node_cpus(1)?];
         let places = cores()?.len() - nodes.len();
+        let rule = &gate.status()?["rules"][0];
+        ensure!(
+            rule["admitted"] == places && rule["claims"] == places,
+            "{rule}"
+        );
         let hogs = |cpus| Crew::start((0..2).map(|_| Job::hog().on(cpus)));
         let hogs = nodes.each_ref().map(|cpus| hogs(cpus));
         let accounts = watch_progress(log, || programs.iter().map(|one| ran(one.pid())).collect())?;

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::policy::{NoHost, Source, parse};
+use crate::policy::{NoHost, Reserve, Source, parse};
 use crate::report;
 
 fn policy(rule: &str) -> Policy {
@@ -79,6 +79,37 @@ fn scopes_take_nodes_together() {
         let now = conclusion(cores, scope);
         let is = now == "would be admitted now";
         assert_eq!(is, admitted, "{cores} of {scope}: {now}");
+    }
+}
+
+/// Under the companion a node of 8 cores, of which 3 are held, has as many to give as it does not leave
+/// open.
+#[test]
+fn what_the_companion_leaves_open_is_not_free() {
+    let under = |ops: &str, rule: &str| {
+        let status = Status {
+            scheduler: Some(report::Scheduler {
+                ops: ops.into(),
+                ..report::Scheduler::default()
+            }),
+            ..status()
+        };
+        let mut policy = policy(rule);
+        policy.companion.reserve = Reserve::Cores(4);
+        Now::of(&policy, &policy.rules[0], Hook::Exec, &status).lines(&policy.rules[0])
+    };
+    let [kept, admitted] = [1, 3].map(|free| format!("On node 2: {free} free, 0 owed to claims: "));
+    assert!(under(companion::NAME, "cores = 2")[1].starts_with(&(kept + "denied")));
+    for (ops, rule) in [
+        ("other", ""),
+        (companion::NAME, "isolation = \"none\""),
+        (companion::NAME, "hold = \"none\""),
+    ] {
+        assert_eq!(
+            under(ops, rule)[1],
+            format!("{admitted}admitted."),
+            "{ops} {rule}"
+        );
     }
 }
 
