@@ -136,24 +136,16 @@ impl Guest {
         .to_vec();
         // Static keys make guests oops under multi-threaded TCG when
         // schedulers come and go.
-        let processors: &[&str] = if self.icount {
-            &[
-                "-cpu",
-                "max,vendor=GenuineIntel",
-                "-accel",
-                "tcg",
-                "-icount",
-                "shift=1,sleep=off",
-            ]
+        let (without, accel): (_, &[&str]) = if self.icount {
+            ("", &["-accel", "tcg", "-icount", "shift=1,sleep=off"])
         } else {
-            &[
-                "-cpu",
-                "max,vendor=GenuineIntel,-erms,-fsrm,-fsrs",
-                "-accel",
-                "tcg,thread=single",
-            ]
+            (",-erms,-fsrm,-fsrs", &["-accel", "tcg,thread=single"])
         };
-        args.extend(processors.iter().map(|&arg| arg.to_owned()));
+        args.extend([
+            "-cpu".to_owned(),
+            format!("max,vendor=GenuineIntel{without}"),
+        ]);
+        args.extend(accel.iter().map(|&arg| arg.to_owned()));
         args.extend(self.topology.qemu_args(self.memory));
         for (name, path) in [
             ("-L", self.qemu.path("usr/share/qemu")),
