@@ -96,6 +96,23 @@ static __always_inline __u32 claim_of(struct task_struct *task, int *tgid)
 	return claim_at(h->slot, h->id) ? FIRST_SLOT + h->slot : STRANGER;
 }
 
+/* The same of what a CPU runs. */
+static __always_inline __u32 claim_on(const struct rq *rq, int *tgid)
+{
+	struct task_struct *task;
+	__u32 who;
+
+	if (!bpf_ksym_exists(bpf_task_from_pid))
+		return rq->curr ? claim_of(rq->curr, tgid) : STRANGER;
+	/* Later kernels do not trust a pointer that was read from the queue. */
+	task = bpf_task_from_pid(rq->curr->pid);
+	if (!task)
+		return STRANGER;
+	who = claim_of(task, tgid);
+	bpf_task_release(task);
+	return who;
+}
+
 /*
  * Who shares its CPU in turns with somebody else has not got it. K8: a CPU on which a woken task
  * is already queued still runs its idle task.
@@ -103,7 +120,6 @@ static __always_inline __u32 claim_of(struct task_struct *task, int *tgid)
 __u32 who_runs_on(__u32 cpu, struct need *n)
 {
 	const struct rq *rq = bpf_per_cpu_ptr(&runqueues, cpu);
-	struct task_struct *task;
 	__u32 who = STRANGER;
 	int tgid = 0;
 
@@ -120,15 +136,8 @@ __u32 who_runs_on(__u32 cpu, struct need *n)
 	if (cpu == n->own_cpu || (n->own_tgid && rq->curr->tgid == n->own_tgid)) {
 		tgid = n->own_tgid;
 		who = cpu == n->own_cpu && !n->own_core ? STRANGER : SELF;
-	} else if (n->live && bpf_ksym_exists(bpf_task_from_pid)) {
-		/* Later kernels do not trust a pointer that was read from the queue. */
-		task = bpf_task_from_pid(rq->curr->pid);
-		if (task) {
-			who = claim_of(task, &tgid);
-			bpf_task_release(task);
-		}
-	} else if (n->live && rq->curr) {
-		who = claim_of(rq->curr, &tgid);
+	} else if (n->live) {
+		who = claim_on(rq, &tgid);
 	}
 	if (who == STRANGER || is_shared(rq, tgid))
 		return STRANGER;

@@ -377,11 +377,8 @@ int BPF_PROG(on_fork, struct task_struct *task, unsigned long clone_flags, int r
 
 static __always_inline void end_exec_of(struct task_struct *task, bool done)
 {
-	struct holder *h;
+	struct holder *h = any_claims() ? holder_of(task) : NULL;
 
-	if (!any_claims())
-		return;
-	h = holder_of(task);
 	if (h && h->exec_id)
 		end_exec(h, done);
 }
@@ -391,8 +388,7 @@ SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec_done, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
 	end_exec_of(task, true);
-	if (any_claims())
-		sample_claims();
+	sample_claims();
 	return 0;
 }
 
@@ -410,9 +406,8 @@ int BPF_PROG(on_exec_failed)
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(on_exit, struct task_struct *task)
 {
-	if (!any_claims())
-		return 0;
-	end_task(task);
+	if (any_claims())
+		end_task(task);
 	/* Of a fork or thread, and of what the gate before has left. */
 	sample_claims();
 	return 0;

@@ -46,23 +46,9 @@ static __always_inline struct honour *honour_of(__u64 rule)
 __noinline __u32 who_has(__u32 cpu)
 {
 	const struct rq *rq = bpf_per_cpu_ptr(&runqueues, cpu);
-	struct task_struct *task;
-	__u32 who = STRANGER;
 	int tgid;
 
-	if (!rq || rq->curr == rq->idle)
-		return NOBODY;
-	if (bpf_ksym_exists(bpf_task_from_pid)) {
-		/* Later kernels do not trust a pointer that was read from the queue. */
-		task = bpf_task_from_pid(rq->curr->pid);
-		if (task) {
-			who = claim_of(task, &tgid);
-			bpf_task_release(task);
-		}
-	} else if (rq->curr) {
-		who = claim_of(rq->curr, &tgid);
-	}
-	return who;
+	return !rq || rq->curr == rq->idle ? NOBODY : claim_on(rq, &tgid);
 }
 
 /* One CPU ran for the claim in a slot; was there somebody else on its core? */
@@ -99,8 +85,12 @@ __noinline int sample_cpu(__u32 index, __u64 i)
 	if (who < FIRST_SLOT)
 		return 0;
 	for (__u32 other = 0; other < CORE_CPUS_MAX && other < core->nr_cpus; other++) {
-		__u32 beside = who_has(core->cpu[other]);
+		__u32 beside;
 
+		/* It may have changed since. */
+		if (other == i)
+			continue;
+		beside = who_has(core->cpu[other]);
 		shared |= (beside != NOBODY) & (beside != who);
 	}
 	return note_sample(who - FIRST_SLOT, shared);
@@ -135,12 +125,12 @@ static int on_sample(void *map, __u32 *key, struct ledger *l)
 	return 0;
 }
 
-/* There are claims: takes samples, if that is not done already. */
+/* Takes samples as long as there are claims, if that is not done already. */
 static __always_inline void sample_claims(void)
 {
 	struct ledger *l = the_ledger();
 
-	if (!l || sample_due || __sync_lock_test_and_set(&sample_due, 1))
+	if (!l || !l->live || sample_due || __sync_lock_test_and_set(&sample_due, 1))
 		return;
 	/* It was made by the gate before, if there was one; from now on it is this one that samples. */
 	bpf_timer_init(&l->timer, &ledgers, CLOCK_MONOTONIC);

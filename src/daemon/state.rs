@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::held::HeldRule;
 use super::{Daemon, record};
-use crate::gate::{abi, order};
+use crate::gate::{self, abi, order};
 use crate::kernel::SchedExt;
 use crate::report::{Events, Failures, Node, Rule, Scheduler, Status};
 
@@ -53,8 +53,8 @@ impl Daemon<'_> {
             });
         }
         let rules = &self.policies.held.rules;
-        let claims = self.gate.claims(rules.iter().map(HeldRule::name))?;
-        let honours = self.gate.honours(rules.iter().map(HeldRule::name))?;
+        let names = gate::names(rules.iter().map(HeldRule::name));
+        let (claims, honours) = (self.gate.claims(&names)?, self.gate.honours(&names)?);
         for (number, rule) in rules.iter().enumerate() {
             let honour = honours.get(rule.name()).copied().unwrap_or_default();
             let counters = self.policies.counters(&self.gate, number)?;

@@ -150,6 +150,14 @@ pub struct Rehearsal {
     pub changes: Vec<(abi::change, u64)>,
 }
 
+/// The names of rules by the keys that the kernel knows them by.
+pub type Names<'a> = HashMap<u64, &'a str>;
+
+/// These names by their keys.
+pub fn names<'a>(rules: impl Iterator<Item = &'a str>) -> Names<'a> {
+    rules.map(|name| (rule_key(name), name)).collect()
+}
+
 #[derive(Default)]
 struct Inbox {
     events: VecDeque<Record>,
@@ -608,17 +616,13 @@ impl<'obj> Gate<'obj> {
             .ok_or(Error::Form("counters"))
     }
 
-    /// By the names of rules, how many live claims there are; those of rules that are not in the
-    /// policy any more are left out.
+    /// By the names of rules, how many live claims there are; those of rules that are not among these
+    /// any more are left out.
     ///
     /// # Errors
     ///
     /// The claims could not be read.
-    pub fn claims<'a>(
-        &self,
-        rules: impl Iterator<Item = &'a str>,
-    ) -> Result<HashMap<&'a str, u64>, Error> {
-        let names: HashMap<u64, &str> = rules.map(|name| (rule_key(name), name)).collect();
+    pub fn claims<'a>(&self, names: &Names<'a>) -> Result<HashMap<&'a str, u64>, Error> {
         let mut claims = HashMap::new();
         for slot in 0..self.skel.maps.claims.max_entries() {
             let value = entry(&self.skel.maps.claims, slot)?;
@@ -636,17 +640,13 @@ impl<'obj> Gate<'obj> {
     }
 
     /// By the names of rules, how often their programs were seen alone on their cores, and how often
-    /// not; rules of which no program was seen, and those that are not in the policy any more, are
-    /// left out.
+    /// not; rules of which no program was seen, and those that are not among these any more, are left
+    /// out.
     ///
     /// # Errors
     ///
     /// The map could not be read.
-    pub fn honours<'a>(
-        &self,
-        rules: impl Iterator<Item = &'a str>,
-    ) -> Result<HashMap<&'a str, abi::honour>, Error> {
-        let names: HashMap<u64, &str> = rules.map(|name| (rule_key(name), name)).collect();
+    pub fn honours<'a>(&self, names: &Names<'a>) -> Result<HashMap<&'a str, abi::honour>, Error> {
         let map = &self.skel.maps.honours;
         let mut honours = HashMap::new();
         for key in map.keys() {

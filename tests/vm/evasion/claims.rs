@@ -49,7 +49,7 @@ fn sleepers(launcher: Launcher<'_>) -> Result<Vec<Running>> {
 }
 
 fn claims(gate: &Gate<'_>) -> Result<u64> {
-    let claims = gate.claims(["probe"].into_iter())?;
+    let claims = gate.claims(&coregate::gate::names(["probe"].into_iter()))?;
     Ok(claims.get("probe").copied().unwrap_or(0))
 }
 

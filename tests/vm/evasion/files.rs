@@ -182,7 +182,7 @@ pub(super) fn bare_script() -> Result<()> {
         Ok(launcher(SERVER)?.stdin(Stdio::piped()).spawn().ok())
     })?;
     let exe = fs::read_link(format!("/proc/{}/exe", running.id()))?;
-    let claims = gate.claims(["probe"].into_iter())?;
+    let claims = gate.claims(&coregate::gate::names(["probe"].into_iter()))?;
     drop(running.stdin.take());
     running.wait()?;
     ensure!(gate.counters(0)?.admitted == 1);
