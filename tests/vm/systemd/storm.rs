@@ -2,16 +2,16 @@
 //! The daemon ends again and again while programs start; no launch may notice.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::{Installed, SYSTEMD, UNIT, becomes, kill_daemon, property, run, status};
 use crate::claims::contenders::Contenders;
 use crate::claims::held_by;
 use crate::gate::Gate;
 use crate::launch::program;
-use crate::machine::{Load, node_cores, node_cpus, pin, wait_for};
+use crate::machine::{node_cores, node_cpus, pin, wait_for};
 use crate::{Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -37,8 +37,8 @@ const KILLS: u64 = 10;
 /// After so many rounds, on average, the program that was admitted ends.
 const CLEARED: u32 = 20;
 
-/// Between two passes the other CPUs, and so the daemon, get some of the machine's time.
-const PAUSE: Duration = Duration::from_millis(50);
+/// Between two passes the other CPUs, and so the daemon, get this part of the machine's time.
+const PAUSES: f64 = 0.75;
 
 /// An installed coregate that enforces, whose daemon keeps off node 0 and is started anew at once
 /// however often it ends.
@@ -55,13 +55,15 @@ pub(super) fn installed() -> Result<Installed> {
     Ok(installed)
 }
 
-/// Contenders for the one free core of node 0 while `disturb` goes on: whenever they try at one
+/// Contenders for the one core that they may use while `disturb` goes on: whenever they try at one
 /// moment, at most one is admitted, and in the end one is. Nothing is held afterwards.
 pub(super) fn under_storm(disturb: impl FnOnce() -> Result<()>) -> Result<()> {
-    pin(&node_cpus(0)?)?;
-    let busy = node_cores(0)?.remove(0);
-    let _load = Load::on(&busy.cpus[..1])?;
+    let [other, contended] = &node_cores(0)?[..] else {
+        bail!("node 0 has not two cores")
+    };
+    pin(&contended.cpus)?;
     let mut contenders = Contenders::start(CONTENDERS, SERVER)?;
+    pin(&other.cpus)?;
     let ends = AtomicBool::new(false);
     let (rounds, disturbed) = std::thread::scope(|scope| {
         let storm = scope.spawn(|| contend(&mut contenders, &ends));
@@ -89,8 +91,9 @@ pub(super) fn under_storm(disturb: impl FnOnce() -> Result<()>) -> Result<()> {
 fn contend(contenders: &mut Contenders, ends: &AtomicBool) -> Result<u64> {
     let (mut rounds, mut vain) = (0, 0);
     while !ends.load(Ordering::SeqCst) || rounds == 0 {
-        std::thread::sleep(PAUSE);
+        let start = Instant::now();
         let running = contenders.pass()?;
+        std::thread::sleep(start.elapsed().mul_f64(PAUSES / (1.0 - PAUSES)));
         ensure!(running <= 1, "round {rounds}: {running} were admitted");
         if running == 1 {
             (rounds, vain) = (rounds + 1, 0);
@@ -110,8 +113,9 @@ fn contend(contenders: &mut Contenders, ends: &AtomicBool) -> Result<u64> {
 fn restarts() -> Result<()> {
     let _installed = installed()?;
     under_storm(|| {
-        for _ in 0..crate::soak().unwrap_or(RESTARTS) {
+        for restart in 0..crate::soak().unwrap_or(RESTARTS) {
             run(&["systemctl", "restart", UNIT])?;
+            eprintln!("restart {restart}");
         }
         Ok(())
     })?;
@@ -135,6 +139,7 @@ fn kills() -> Result<()> {
             }
             std::thread::sleep(Duration::from_millis(rng.u64(..3000)));
             kills += u64::from(kill_daemon());
+            eprintln!("{kills} kills");
         }
         Ok(())
     })?;
