@@ -517,10 +517,12 @@ static bool serve_holders(struct cpu *c, __s32 cpu, struct task_struct *prev, st
 		/* Who waited for a core that is reserved no more. */
 		return scx_bpf_dsq_nr_queued(queue) && move_to_local(queue);
 	}
+	/* There is nothing to divide between queues that are not served. */
+	c->lead = 0;
 	if (c->guest_due) {
 		c->guest_due = 0;
 		if (move_to_local(cpu)) {
-			c->runs_guest = 1;
+			c->guest_next = 1;
 			return true;
 		}
 	}
@@ -581,9 +583,9 @@ void BPF_PROG(companion_running, struct task_struct *p)
 	c = cpu_of(cpu);
 	if (!c)
 		return;
+	enter_core(p, c, cpu);
 	if (c->runs_guest)
 		task_set_slice(p, slice_min_ns);
-	enter_core(p, c, cpu);
 }
 
 SEC("struct_ops/companion_stopping")

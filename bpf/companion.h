@@ -29,8 +29,9 @@ struct cpu {
 	/* Somebody else runs there who may be sent away; it could run nowhere else, so it may stay. */
 	__u32 runs_other;
 	__u32 runs_guest;
-	/* A task waits that can run nowhere else, and has waited long enough. */
+	/* A task waits that can run nowhere else, and has waited long enough; it runs next. */
 	__u32 guest_due;
+	__u32 guest_next;
 	/* Of the core: others may not use it at all; its alarm is set. */
 	__u32 shut;
 	__u32 alarmed;
@@ -40,7 +41,6 @@ struct cpu {
 	__u32 threads;
 	/* The online threads of its core, itself among them. */
 	__u32 thread[MAX_THREADS];
-	__u32 pad;
 };
 
 /* Why the scheduler left; numbers of our own, since the kernel may move its. */

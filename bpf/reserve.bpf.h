@@ -254,6 +254,8 @@ struct {
 } rounds SEC(".maps");
 
 __u32 round_set;
+/* A core was reserved since the last round. */
+__u32 round_again;
 
 static void set_round(void)
 {
@@ -271,18 +273,14 @@ static void expect_guest(__s32 cpu)
 		set_round();
 }
 
-/* A core was reserved; tasks may be waiting for its CPUs. */
-__noinline int expect_guests(__u32 leader)
+/*
+ * A core was reserved; tasks may be waiting for its CPUs. One that is being queued just now did not
+ * see that, and is in the queue a little later only: hence a whole round after this.
+ */
+static void expect_guests(void)
 {
-	struct cpu *core = cpu_of(leader);
-	__u32 i;
-
-	if (!core)
-		return 0;
-	for (i = 0; i < MAX_THREADS && i < core->threads; i++)
-		if (scx_bpf_dsq_nr_queued(core->thread[i]))
-			set_round();
-	return 0;
+	__sync_lock_test_and_set(&round_again, 1);
+	set_round();
 }
 
 static int on_round(void *map, __u32 *key, struct alarm *a)
@@ -290,6 +288,8 @@ static int on_round(void *map, __u32 *key, struct alarm *a)
 	int i;
 
 	__sync_lock_test_and_set(&round_set, 0);
+	if (__sync_lock_test_and_set(&round_again, 0))
+		set_round();
 	bpf_for(i, 0, nr_cpus) {
 		struct cpu *c = cpu_of(i);
 
@@ -356,7 +356,7 @@ __noinline int reserve_core(__u32 leader, __u32 slot)
 		mark(leader, true, true);
 	set_alarm(core, ON_ITS_WAY_NS);
 	clear_core(leader);
-	expect_guests(leader);
+	expect_guests();
 	return 1;
 }
 
@@ -642,6 +642,9 @@ static void enter_core(struct task_struct *p, struct cpu *cpu, __s32 number)
 	}
 	if (is_of_cpu(p))
 		return;
+	/* Only now, since the task before it has left only now. */
+	cpu->runs_guest = cpu->guest_next;
+	cpu->guest_next = 0;
 	__sync_lock_test_and_set(&cpu->runs_other, 1);
 	if (core->shut && owner_of(core, now) && !cpu->runs_guest)
 		scx_bpf_kick_cpu(number, KICK(PREEMPT));

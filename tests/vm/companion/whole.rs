@@ -61,6 +61,10 @@ const TIME: u64 = 10;
 /// few times in ten seconds, which is much beside a holder that sleeps most of them.
 const KERNEL: f64 = 0.001;
 
+/// The part of a CPU that tasks have at least that could run nowhere else: a turn of 1 ms in 100 ms, and
+/// what it takes to get there.
+const GUEST: f64 = 0.005;
+
 fn time() -> Duration {
     Duration::from_secs(crate::soak().unwrap_or(TIME))
 }
@@ -195,7 +199,11 @@ fn lets_pinned_tasks_progress() -> Result<()> {
         let _load = (hogs()?, bursts()?);
         let each = cpus()?.into_iter().map(|cpu| Job::hog().on(&[cpu]));
         let pinned = Crew::start(each)?;
+        let before = pinned.cpu_times()?;
         let accounts = watch_progress(log, || pinned.cpu_times())?;
+        let had = pinned.cpu_times()?.into_iter().zip(before);
+        let least = had.map(|(now, then)| now - then).fold(f64::MAX, f64::min);
+        ensure!(least > GUEST * time().as_secs_f64(), "one had {least} s");
         // Where they were, and only there, a core was not whole.
         accounts.iter().try_for_each(is_kept_from_others)?;
         let confined = accounts[0].beside(Beside::Confined);
