@@ -32,7 +32,7 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "events_say_what_replay_and_explain_need",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: recorded::recorded,
     },

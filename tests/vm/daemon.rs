@@ -22,7 +22,7 @@ use crate::{NUMA, Needs, Test};
 pub(crate) const TESTS: &[Test] = &[
     Test {
         name: "a_second_daemon_is_refused",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: second,
     },
@@ -40,7 +40,7 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "verdicts_reach_a_real_log_daemon",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: syslog,
     },

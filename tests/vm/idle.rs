@@ -52,7 +52,7 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 pub(crate) const SERVER: &str = "/opt/server";
-const SWAPS: usize = 30;
+const SWAPS: usize = 18;
 
 /// A gate that denies nothing, so that each launch says how many cores it counted.
 pub(crate) fn counting_gate() -> Result<Gate> {

@@ -28,31 +28,31 @@ use crate::{NUMA, Needs, Test};
 pub(crate) const TESTS: &[Test] = &[
     Test {
         name: "log_fields_reach_rsyslogd",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: fields,
     },
     Test {
         name: "i9_log_daemon_restarts_lose_nothing_uncounted",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: restarts,
     },
     Test {
         name: "i9_log_daemon_stopped_changes_no_verdict",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: stopped,
     },
     Test {
         name: "i9_log_file_on_a_full_disk_stays_whole",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: full_disk,
     },
     Test {
         name: "i9_log_file_rotation_loses_nothing",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: rotation,
     },

@@ -46,6 +46,8 @@ enum Needs {
     Nothing,
     /// Any kernel: what it tests does not hang on that, so the oldest and the newest will do.
     AnyKernel,
+    /// One kernel: what it tests is the daemon's alone.
+    OneKernel,
     /// A kernel with sched_ext; Debian's have it from 6.16 on.
     SchedExt,
     /// A kernel with sched_ext that stands a CPU's coming and going under a scheduler: 6.16
@@ -59,16 +61,26 @@ enum Needs {
 }
 
 impl Needs {
-    fn met_by(self, series: (u32, u32), between: bool) -> bool {
+    fn met_by(self, series: (u32, u32), left_out: LeftOut) -> bool {
         match self {
             Self::Nothing => true,
-            Self::AnyKernel => !between,
+            Self::AnyKernel => left_out != LeftOut::AnyKernel,
+            Self::OneKernel => left_out == LeftOut::Nothing,
             Self::SchedExt => series >= (6, 16),
             Self::SchedExtHotplug => series >= (6, 17),
             Self::SubSchedulers => series >= (7, 2),
             Self::ExecveCheck => series >= (6, 14),
         }
     }
+}
+
+/// What is not run as it runs on other kernels.
+#[derive(Clone, Copy, PartialEq)]
+enum LeftOut {
+    Nothing,
+    OneKernel,
+    /// And what one is enough for.
+    AnyKernel,
 }
 
 /// One test: where it runs, and what it does.
@@ -132,8 +144,7 @@ fn tests() -> Vec<Test> {
 struct Place {
     series: (u32, u32),
     topology: String,
-    /// The kernel is neither the oldest nor the newest.
-    between: bool,
+    left_out: LeftOut,
     /// Which part of the tests, from 1, of how many.
     part: (usize, usize),
 }
@@ -146,13 +157,9 @@ fn soak() -> Option<u64> {
     SOAK.get().copied()
 }
 
-/// `--series MAJOR.MINOR --topology NAME [--between] [--soak N] [--part K/N]`, then what libtest takes.
+/// `--series MAJOR.MINOR --topology NAME [--leave-out one|any] [--soak N] [--part K/N]`, then what libtest takes.
 fn arguments() -> Option<(Place, Arguments)> {
     let mut words: Vec<String> = std::env::args().collect();
-    let between = words.iter().position(|word| word == "--between");
-    if let Some(at) = between {
-        words.remove(at);
-    }
     let mut take = |flag: &str| {
         let at = words.iter().position(|word| word == flag)?;
         words.remove(at);
@@ -163,6 +170,12 @@ fn arguments() -> Option<(Place, Arguments)> {
     if let Some(soak) = take("--soak") {
         let _ = SOAK.set(soak.parse().ok()?);
     }
+    let left_out = match take("--leave-out").as_deref() {
+        None => LeftOut::Nothing,
+        Some("one") => LeftOut::OneKernel,
+        Some("any") => LeftOut::AnyKernel,
+        Some(_) => return None,
+    };
     let part = take("--part").unwrap_or("1/1".into());
     let (part, parts) = part.split_once('/')?;
     let part = (part.parse().ok()?, parts.parse().ok()?);
@@ -171,7 +184,7 @@ fn arguments() -> Option<(Place, Arguments)> {
     let place = Place {
         series,
         topology,
-        between: between.is_some(),
+        left_out,
         part,
     };
     Some((place, Arguments::from_iter(words)))
@@ -212,7 +225,7 @@ fn main() -> ExitCode {
     }
     let Some((place, mut arguments)) = arguments() else {
         eprintln!(
-            "usage: coregate-vm --series MAJOR.MINOR --topology NAME [--between] [--soak N] \
+            "usage: coregate-vm --series MAJOR.MINOR --topology NAME [--leave-out one|any] [--soak N] \
              [--part K/N] [--list] [FILTER]"
         );
         return ExitCode::from(2);
@@ -225,7 +238,7 @@ fn main() -> ExitCode {
     let here: Vec<_> = tests()
         .into_iter()
         .filter(|test| {
-            test.needs.met_by(place.series, place.between)
+            test.needs.met_by(place.series, place.left_out)
                 && test.on.contains(&place.topology.as_str())
         })
         .collect();

@@ -22,13 +22,13 @@ use crate::{NUMA, Needs, Test};
 pub(crate) const TESTS: &[Test] = &[
     Test {
         name: "a_real_prometheus_scrapes_what_status_says",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: scraped,
     },
     Test {
         name: "metrics_go_where_the_policy_says",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: places,
     },

@@ -42,19 +42,19 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "i8_the_kernel_command_line_goes_before_the_policy",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: command_line,
     },
     Test {
         name: "i9_events_that_are_held_back_are_counted",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: rate,
     },
     Test {
         name: "i9_events_outlive_their_daemon",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: events,
     },

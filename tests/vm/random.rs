@@ -27,7 +27,7 @@ pub(crate) const TESTS: &[Test] = &[Test {
     run: random,
 }];
 
-const LAUNCHES: u64 = 2000;
+const LAUNCHES: u64 = 1000;
 /// So many wrong verdicts are enough to know.
 const MANY: usize = 20;
 

@@ -23,13 +23,13 @@ use crate::{NUMA, Needs, Test};
 pub(crate) const TESTS: &[Test] = &[
     Test {
         name: "i10_root_changes_the_group_reads_nobody_else_asks",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: rights,
     },
     Test {
         name: "a_flood_of_clients_keeps_nobody_from_being_answered",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: flood,
     },

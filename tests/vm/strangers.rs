@@ -46,19 +46,19 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "i6_other_lsms_count",
-        needs: Needs::Nothing,
+        needs: Needs::AnyKernel,
         on: NUMA,
         run: other_lsm,
     },
     Test {
         name: "i8_observe_never_blocks",
-        needs: Needs::Nothing,
+        needs: Needs::AnyKernel,
         on: NUMA,
         run: observe,
     },
     Test {
         name: "i8_unknown_does_not_block_in_observe",
-        needs: Needs::Nothing,
+        needs: Needs::AnyKernel,
         on: NUMA,
         run: unknown,
     },
@@ -66,6 +66,9 @@ pub(crate) const TESTS: &[Test] = &[
 
 const SERVER: &str = "/opt/server";
 const NEIGHBOUR: &str = "/opt/neighbour";
+
+/// How often a launch that would be denied is let pass.
+const LAUNCHES: usize = 12;
 
 /// A rule that denies, in the four steps that show it: on full nodes the program starts without
 /// the gate; under it its exec fails; a neighbour's does not, nor does what `meanwhile` tries;
@@ -255,17 +258,20 @@ fn observe() -> Result<()> {
     denied(SERVER, &[0], |_| Ok(()))?;
     let load = Load::fill(0)?;
     let gate = gate_on_node_0(&Gate::policy("observe", SERVER, ""))?;
-    for _ in 0..40 {
+    for _ in 0..LAUNCHES {
         starts(SERVER)?;
     }
-    for verdict in gate.verdicts(40)? {
+    for verdict in gate.verdicts(LAUNCHES)? {
         ensure!(
             verdict.effect() == "logged" && verdict.get("verdict") == "deny",
             "{verdict:?}"
         );
     }
     let rule = &gate.status()?["rules"][0];
-    ensure!(rule["would_deny"] == 40 && rule["denied"] == 0, "{rule}");
+    ensure!(
+        rule["would_deny"] == LAUNCHES && rule["denied"] == 0,
+        "{rule}"
+    );
     drop(load);
     gate.stop()
 }

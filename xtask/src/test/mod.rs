@@ -71,6 +71,16 @@ impl Args {
         ![all.first(), all.last()].contains(&Some(&series.to_owned()))
     }
 
+    /// What is not tested on one of the series, in the words of the test program: on the oldest, or
+    /// the only one, all is.
+    fn left_out(&self, series: &str) -> Option<&'static str> {
+        match self.series().first() {
+            Some(first) if first == series => None,
+            _ if self.is_between(series) => Some("any"),
+            _ => Some("one"),
+        }
+    }
+
     /// The topologies for one of the series.
     fn topologies(&self, series: &str) -> Vec<Topology> {
         if !self.topologies.is_empty() {

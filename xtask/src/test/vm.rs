@@ -295,8 +295,8 @@ fn words(args: &Args, series: &str, kernel: &Kernel, topology: &Topology) -> Vec
         "--topology".to_owned(),
         topology.name().to_owned(),
     ];
-    if args.is_between(series) {
-        words.push("--between".to_owned());
+    if let Some(left_out) = args.left_out(series) {
+        words.extend(["--leave-out".to_owned(), left_out.to_owned()]);
     }
     if let Some(soak) = args.soak {
         words.extend(["--soak".to_owned(), soak.to_string()]);
