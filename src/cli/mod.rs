@@ -18,7 +18,7 @@ mod status;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::daemon::Refusal;
 
@@ -100,6 +100,11 @@ enum Command {
     Events(events::Args),
     Metrics(metrics::Args),
     Doctor(doctor::Args),
+}
+
+/// What the command line takes, for its manual pages and its completions.
+pub fn command() -> clap::Command {
+    Args::command()
 }
 
 /// Runs the command line of this process.

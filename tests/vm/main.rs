@@ -48,6 +48,9 @@ enum Needs {
     AnyKernel,
     /// One kernel: what it tests is the daemon's alone.
     OneKernel,
+    /// The kernel of the Debian release that guests with systemd have: what it tests is that
+    /// release's.
+    OfTheRelease,
     /// A kernel with sched_ext; Debian's have it from 6.16 on.
     SchedExt,
     /// A kernel with sched_ext that stands a CPU's coming and going under a scheduler: 6.16
@@ -66,6 +69,7 @@ impl Needs {
             Self::Nothing => true,
             Self::AnyKernel => left_out != LeftOut::AnyKernel,
             Self::OneKernel => left_out == LeftOut::Nothing,
+            Self::OfTheRelease => series == (6, 12),
             Self::SchedExt => series >= (6, 16),
             Self::SchedExtHotplug => series >= (6, 17),
             Self::SubSchedulers => series >= (7, 2),
@@ -129,6 +133,7 @@ fn tests() -> Vec<Test> {
         systemd::life::TESTS,
         systemd::limits::TESTS,
         systemd::log::TESTS,
+        systemd::package::TESTS,
         systemd::rights::TESTS,
         systemd::storm::TESTS,
         topology::TESTS,

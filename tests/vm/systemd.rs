@@ -5,6 +5,7 @@ pub(crate) mod companion;
 pub(crate) mod life;
 pub(crate) mod limits;
 pub(crate) mod log;
+pub(crate) mod package;
 pub(crate) mod rights;
 pub(crate) mod storm;
 

@@ -10,6 +10,7 @@ mod cache;
 mod command;
 mod debian;
 mod demo;
+mod dist;
 mod guest;
 mod kernels;
 mod setup;
@@ -34,6 +35,8 @@ enum Task {
     Bench(bench::Args),
     /// Boot a guest with coregate inside and run one shell command in it
     Guest(shell::Shell),
+    /// Build the packages for Debian and for distributions with RPM
+    Dist(dist::Args),
     /// List the kernel series that Debian has
     Kernels,
 }
@@ -53,6 +56,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Demo => demo::run().map(exit_code),
         Task::Test(args) => test::run(args).map(|ok| exit_code(i32::from(!ok))),
         Task::Bench(args) => bench::run(args).map(|ok| exit_code(i32::from(!ok))),
+        Task::Dist(args) => dist::run(args).map(|()| ExitCode::SUCCESS),
         Task::Guest(args) => shell::run(args).map(exit_code),
         Task::Kernels => {
             for offer in kernels::offers(&cache::Cache::open()?)? {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Finds out what a machine lacks and installs it where it may.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -41,13 +42,23 @@ const PACKAGES: &[&str] = &[
 /// The one version whose answers the checks rest on.
 const CARGO_DENY: &str = "cargo-deny@0.20.2";
 
+/// Debian packages that look at packages.
+const FOR_PACKAGES: &[&str] = &["lintian", "rpm", "rpmlint"];
+
+const CARGO_DEB: &str = "cargo-deb@3.8.0";
+const CARGO_GENERATE_RPM: &str = "cargo-generate-rpm@0.21.1";
+
 /// Installs the packages that are missing.
 ///
 /// # Errors
 /// When this user may not install, with the command to run, or when the
 /// installation fails.
 pub(crate) fn packages() -> Result<()> {
-    let missing = missing()?;
+    install(PACKAGES)
+}
+
+fn install(packages: &'static [&str]) -> Result<()> {
+    let missing = missing(packages)?;
     if missing.is_empty() {
         return Ok(());
     }
@@ -88,29 +99,70 @@ pub(crate) fn components() -> Result<()> {
 /// # Errors
 /// When it cannot be built.
 pub(crate) fn cargo_deny(cache: &Cache) -> Result<PathBuf> {
-    let dir = cache.dir(&format!("tools/{CARGO_DENY}"))?;
-    let program = dir.join("bin/cargo-deny");
-    if !program.exists() {
-        eprintln!("building {CARGO_DENY}, once");
-        let mut install = build::cargo();
-        install
-            .args(["install", "--quiet", "--locked", CARGO_DENY, "--root"])
-            .arg(&dir)
-            // What is set for this workspace is not meant for a tool.
-            .env_remove("CARGO_TARGET_DIR")
-            .env_remove("RUSTFLAGS")
-            .current_dir(&dir);
-        command::run(&mut install)?;
-    }
-    Ok(program)
+    Ok(tools(cache, &[CARGO_DENY])?.remove(0))
 }
 
-fn missing() -> Result<Vec<&'static str>> {
+/// The path of cargo-deb, built into the cache if it is not there yet.
+///
+/// # Errors
+/// When it cannot be built.
+pub(crate) fn cargo_deb(cache: &Cache) -> Result<PathBuf> {
+    Ok(tools(cache, &[CARGO_DEB])?.remove(0))
+}
+
+/// The path of cargo-generate-rpm, built into the cache if it is not there yet.
+///
+/// # Errors
+/// When it cannot be built.
+pub(crate) fn cargo_generate_rpm(cache: &Cache) -> Result<PathBuf> {
+    Ok(tools(cache, &[CARGO_GENERATE_RPM])?.remove(0))
+}
+
+/// Installs what looks at packages.
+///
+/// # Errors
+/// When it cannot be installed.
+pub(crate) fn package_checkers() -> Result<()> {
+    install(FOR_PACKAGES)
+}
+
+/// The programs of crates, each given as `NAME@VERSION`.
+fn tools(cache: &Cache, wanted: &[&str]) -> Result<Vec<PathBuf>> {
+    let tools = cache.dir("tools")?;
+    // They share much of what they are built from.
+    let target = tools.join("target");
+    let (mut programs, mut built) = (Vec::new(), false);
+    for tool in wanted {
+        let (name, _) = tool.split_once('@').context("a tool has a version")?;
+        let program = tools.join(tool).join("bin").join(name);
+        if !program.exists() {
+            eprintln!("building {tool}, once");
+            let mut install = build::cargo();
+            install
+                .args(["install", "--quiet", "--locked", tool, "--root"])
+                .arg(tools.join(tool))
+                // What is set for this workspace is not meant for a tool.
+                .env_remove("RUSTFLAGS")
+                .env("CARGO_TARGET_DIR", &target)
+                .current_dir(&tools);
+            command::run(&mut install)?;
+            built = true;
+        }
+        programs.push(program);
+    }
+    if built {
+        fs::remove_dir_all(&target)
+            .with_context(|| format!("cannot remove {}", target.display()))?;
+    }
+    Ok(programs)
+}
+
+fn missing(packages: &'static [&str]) -> Result<Vec<&'static str>> {
     // dpkg-query exits with 1 when it does not know a package at all, so what
     // it prints counts, not its status.
     let out = Command::new("dpkg-query")
         .args(["--show", "--showformat=${Package} ${db:Status-Status}\\n"])
-        .args(PACKAGES)
+        .args(packages)
         .output()
         .context("cannot start dpkg-query: this needs Debian 12 or 13")?;
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -120,7 +172,7 @@ fn missing() -> Result<Vec<&'static str>> {
             words.next() == Some(package) && words.last() == Some("installed")
         })
     };
-    Ok(PACKAGES
+    Ok(packages
         .iter()
         .copied()
         .filter(|package| !installed(package))

@@ -21,7 +21,7 @@ use crate::cache::Cache;
 use crate::guest::{Guest, Image, Limits, Topology};
 use crate::kernels::Kernel;
 use crate::userland::Root;
-use crate::{build, command, debian, kernels, userland};
+use crate::{build, command, debian, dist, kernels, userland};
 
 /// How many tests one guest runs at most: so none runs on alone at the end, and one that hangs takes
 /// few others along.
@@ -41,6 +41,11 @@ pub(super) struct Batch {
 impl Batch {
     fn place(&self) -> String {
         format!("{} {}", self.kernel.series, self.topology)
+    }
+
+    /// Whether the package is installed in it.
+    fn installs(&self) -> bool {
+        self.names.iter().any(|name| name.contains("package"))
     }
 
     fn dir(&self) -> PathBuf {
@@ -157,6 +162,11 @@ fn image(tools: &Tools, batch: &Batch) -> Result<Image> {
         Some(disk) if batch.topology.has_systemd() => {
             let mut image = Image::systemd(&tools.busybox, disk, &script);
             image.folder("packaging", &build::repository().join("packaging"))?;
+            let debs = batch.installs().then(|| dist::debs(&Cache::open()?));
+            for deb in debs.transpose()?.iter().flatten() {
+                let name = deb.file_name().context("a package has a name")?;
+                image.file(&format!("packages/{}", name.to_string_lossy()), deb, 0o644);
+            }
             image
         }
         _ => {

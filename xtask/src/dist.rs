@@ -1,0 +1,361 @@
+// SPDX-License-Identifier: GPL-2.0-only
+//! `cargo xtask dist`: the packages for Debian's and for RPM's users, from one tree.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::UNIX_EPOCH;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args as Arguments;
+
+use crate::cache::{self, Cache};
+use crate::{build, command, setup};
+
+/// Arguments of `cargo xtask dist`.
+#[derive(Arguments)]
+pub(crate) struct Args {
+    /// Also look whether the packages are as they should be: lintian, rpmlint, an installation of the
+    /// RPM, the same files in both, and the same bytes when they are built once more
+    #[arg(long)]
+    check: bool,
+}
+
+/// What is copied into the tree as it is: from the repository, to where, and whether compressed.
+const FILES: &[(&str, &str, bool)] = &[
+    ("packaging/etc", "etc", false),
+    ("packaging/usr", "usr", false),
+    (
+        "packaging/prometheus/coregate.rules.yml",
+        "usr/share/coregate/prometheus/coregate.rules.yml",
+        false,
+    ),
+    (
+        "policy.schema.json",
+        "usr/share/coregate/policy.schema.json",
+        false,
+    ),
+    (
+        "policy.toml.example",
+        "usr/share/doc/coregate/policy.toml.example",
+        false,
+    ),
+    ("README.md", "usr/share/doc/coregate/README.md", false),
+    ("docs", "usr/share/doc/coregate", false),
+    (
+        "packaging/debian/copyright",
+        "usr/share/doc/coregate/copyright",
+        false,
+    ),
+    ("CHANGELOG.md", "usr/share/doc/coregate/changelog.gz", true),
+];
+
+/// Where shells look for completions; the two of zsh are Debian's and everybody else's.
+const COMPLETIONS: &[(&str, &str)] = &[
+    (
+        "coregate.bash",
+        "usr/share/bash-completion/completions/coregate",
+    ),
+    ("_coregate", "usr/share/zsh/vendor-completions/_coregate"),
+    ("_coregate", "usr/share/zsh/site-functions/_coregate"),
+    (
+        "coregate.fish",
+        "usr/share/fish/vendor_completions.d/coregate.fish",
+    ),
+];
+
+/// Builds the packages below `target/dist`.
+///
+/// # Errors
+/// When something cannot be built, or a check finds something.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    setup::packages()?;
+    let tools = Tools::new()?;
+    build::programs(false)?;
+    lay_out(&build::program("coregate"))?;
+    let packages = tools.pack(&dist())?;
+    println!("{}\n{}", packages.deb.display(), packages.rpm.display());
+    if args.check {
+        check(&tools, &packages)?;
+    }
+    Ok(())
+}
+
+/// Debian's package, and the same as the next version, for a test of upgrades.
+///
+/// # Errors
+/// When they cannot be built.
+pub(crate) fn debs(cache: &Cache) -> Result<[PathBuf; 2]> {
+    let cargo_deb = setup::cargo_deb(cache)?;
+    lay_out(&build::program("coregate"))?;
+    let next = format!("{}-2", metadata("version")?);
+    let debs = [dist().join("coregate.deb"), dist().join("next.deb")];
+    deb(&cargo_deb, &debs[0], &[])?;
+    deb(&cargo_deb, &debs[1], &["--deb-version", &next])?;
+    Ok(debs)
+}
+
+fn dist() -> PathBuf {
+    // Where Cargo.toml looks for it, wherever cargo builds.
+    build::repository().join("target/dist")
+}
+
+/// Lays out `target/dist/tree`, whose files are those of the packages.
+fn lay_out(program: &Path) -> Result<()> {
+    let tree = dist().join("tree");
+    if tree.exists() {
+        fs::remove_dir_all(&tree).with_context(|| format!("cannot remove {}", tree.display()))?;
+    }
+    put(program, &tree.join("usr/bin/coregate"), 0o755)?;
+    for (from, to, compressed) in FILES {
+        let to = tree.join(to);
+        copy(&build::repository().join(from), &to)?;
+        if *compressed {
+            compress(&to)?;
+        }
+    }
+
+    let pages = dist().join("pages");
+    let mut example = build::cargo();
+    example.args(["run", "--quiet", "--release", "--example", "pages", "--"]);
+    command::output(example.arg(&pages))?;
+    for (from, to) in COMPLETIONS {
+        put(&pages.join(from), &tree.join(to), 0o644)?;
+    }
+    for page in fs::read_dir(pages.join("man"))? {
+        let page = page?.path();
+        let section = page
+            .extension()
+            .context("a page has a section")?
+            .to_string_lossy();
+        let mut name = page
+            .file_name()
+            .context("a page has a name")?
+            .to_os_string();
+        name.push(".gz");
+        let to = tree.join(format!("usr/share/man/man{section}")).join(name);
+        put(&page, &to, 0o644)?;
+        compress(&to)?;
+    }
+    let changelog = tree.join("usr/share/doc/coregate/changelog.Debian.gz");
+    cache::write(&changelog, &debian_changelog()?)?;
+    compress(&changelog)
+}
+
+/// Copies a file, or a folder with all that is in it.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    if !from.is_dir() {
+        return put(from, to, 0o644);
+    }
+    for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
+        let entry = entry?;
+        copy(&entry.path(), &to.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+fn put(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    cache::make_dir(to.parent().context("a file is in a folder")?)?;
+    fs::copy(from, to)
+        .and_then(|_| fs::set_permissions(to, fs::Permissions::from_mode(mode)))
+        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+}
+
+/// Compresses the file in its place, by the rules of Debian: as well as can be, and without a date.
+fn compress(path: &Path) -> Result<()> {
+    let plain = path.with_extension("plain");
+    fs::rename(path, &plain)?;
+    command::output(Command::new("gzip").args(["-9n"]).arg(&plain))?;
+    fs::rename(plain.with_extension("plain.gz"), path)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What Debian's tools read the version and its date from.
+fn debian_changelog() -> Result<String> {
+    let date = command::output(Command::new("date").args([
+        "--utc",
+        "--rfc-email",
+        &format!("--date=@{}", epoch()?),
+    ]))?;
+    let (version, maintainer) = (metadata("version")?, metadata("maintainer")?);
+    Ok(format!(
+        "coregate ({version}-1) unstable; urgency=medium\n\n  * What changed is in changelog.gz.\n\n \
+         -- {maintainer}  {date}"
+    ))
+}
+
+/// The first value of this key in Cargo.toml.
+fn metadata(key: &str) -> Result<String> {
+    let manifest = fs::read_to_string(build::repository().join("Cargo.toml"))?;
+    let lines = manifest.lines();
+    let mut values = lines.filter_map(|line| line.strip_prefix(key)?.trim().strip_prefix('='));
+    let value = values
+        .next()
+        .with_context(|| format!("Cargo.toml has no {key}"))?;
+    Ok(value.trim().trim_matches('"').to_owned())
+}
+
+/// The date of everything in the packages: that of the last commit, so that it is the same whenever
+/// they are built; where git knows none, that of the changelog.
+fn epoch() -> Result<String> {
+    let mut git = Command::new("git");
+    git.args(["log", "-1", "--format=%ct"])
+        .current_dir(build::repository());
+    if let Ok(date) = command::output(&mut git) {
+        return Ok(date.trim().to_owned());
+    }
+    let changelog = fs::metadata(build::repository().join("CHANGELOG.md"))?;
+    let date = changelog.modified()?.duration_since(UNIX_EPOCH)?;
+    Ok(date.as_secs().to_string())
+}
+
+/// The packages that were built.
+struct Packages {
+    deb: PathBuf,
+    rpm: PathBuf,
+}
+
+/// What builds them.
+struct Tools {
+    deb: PathBuf,
+    rpm: PathBuf,
+}
+
+impl Tools {
+    fn new() -> Result<Self> {
+        let cache = Cache::open()?;
+        Ok(Self {
+            deb: setup::cargo_deb(&cache)?,
+            rpm: setup::cargo_generate_rpm(&cache)?,
+        })
+    }
+
+    /// Packs the tree.
+    fn pack(&self, to: &Path) -> Result<Packages> {
+        let version = format!("{}-1", metadata("version")?);
+        let packages = Packages {
+            deb: to.join(format!("coregate_{version}_amd64.deb")),
+            rpm: to.join(format!("coregate-{version}.x86_64.rpm")),
+        };
+        deb(&self.deb, &packages.deb, &[])?;
+        let mut rpm = Command::new(&self.rpm);
+        rpm.arg("--output").arg(&packages.rpm);
+        packed(&mut rpm)?;
+        Ok(packages)
+    }
+}
+
+fn deb(cargo_deb: &Path, to: &Path, more: &[&str]) -> Result<()> {
+    let mut deb = Command::new(cargo_deb);
+    deb.args(["--no-build", "--no-strip", "--quiet", "--output"]);
+    packed(deb.arg(to).args(more))
+}
+
+fn packed(tool: &mut Command) -> Result<()> {
+    tool.env("SOURCE_DATE_EPOCH", epoch()?)
+        .current_dir(build::repository());
+    command::output(tool).map(drop)
+}
+
+fn check(tools: &Tools, packages: &Packages) -> Result<()> {
+    setup::package_checkers()?;
+    let mut lintian = Command::new("lintian");
+    lintian.args(["--fail-on", "error,warning", "--allow-root"]);
+    // It is not uploaded to Debian; and the gate stands before what multi-user.target starts.
+    let suppressed = [
+        "initial-upload-closes-no-bugs",
+        "systemd-service-file-refers-to-unusual-wantedby-target",
+    ];
+    lintian.args(["--suppress-tags", &suppressed.join(",")]);
+    command::output(lintian.arg(&packages.deb))?;
+    let mut rpmlint = Command::new("rpmlint");
+    rpmlint
+        .arg("--config")
+        .arg(build::repository().join("packaging/rpm/rpmlint.toml"));
+    command::output(rpmlint.arg(&packages.rpm))?;
+    let (deb, rpm) = (files_of_deb(&packages.deb)?, files_of_rpm(&packages.rpm)?);
+    ensure!(
+        deb == rpm,
+        "the packages differ in {:?}",
+        deb.symmetric_difference(&rpm).collect::<Vec<_>>()
+    );
+    install_rpm(&packages.rpm, &rpm)?;
+    is_reproducible(tools, packages)
+}
+
+/// The paths of all files, without folders.
+fn files_of_deb(deb: &Path) -> Result<BTreeSet<String>> {
+    let list = command::output(Command::new("dpkg-deb").arg("--contents").arg(deb))?;
+    let files = list.lines().filter(|line| !line.starts_with('d'));
+    let path = |line: &str| {
+        line.split_whitespace()
+            .nth(5)
+            .map(|path| path[1..].to_owned())
+    };
+    Ok(files.filter_map(path).collect())
+}
+
+fn files_of_rpm(rpm: &Path) -> Result<BTreeSet<String>> {
+    let list = command::output(
+        Command::new("rpm")
+            .args(["--query", "--list", "--package"])
+            .arg(rpm),
+    )?;
+    Ok(list.lines().map(str::to_owned).collect())
+}
+
+/// Installs the RPM into an empty root, and takes it out again.
+fn install_rpm(rpm: &Path, files: &BTreeSet<String>) -> Result<()> {
+    let root = dist().join("root");
+    if root.exists() {
+        fs::remove_dir_all(&root)?;
+    }
+    cache::make_dir(&root)?;
+    let run = |args: &[&str]| {
+        let mut command = Command::new("rpm");
+        command.arg("--root").arg(&root).args(args);
+        command::output(&mut command)
+    };
+    let path = rpm.display().to_string();
+    // There is no shell in there; what the scriptlets do is looked at in a guest.
+    run(&["--install", "--nodeps", "--noscripts", &path])?;
+    let missing: Vec<_> = files
+        .iter()
+        .filter(|file| !root.join(&file[1..]).is_file())
+        .collect();
+    ensure!(missing.is_empty(), "not installed: {missing:?}");
+    run(&["--verify", "--nodeps", "--noscripts", "coregate"])?;
+    run(&["--erase", "--noscripts", "coregate"])?;
+    let left: Vec<_> = files
+        .iter()
+        .filter(|file| root.join(&file[1..]).exists())
+        .collect();
+    ensure!(left.is_empty(), "not removed: {left:?}");
+    fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))
+}
+
+/// Builds all of it once more, from nothing, in the same place, and compares.
+fn is_reproducible(tools: &Tools, packages: &Packages) -> Result<()> {
+    let release = build::target_dir().join("release");
+    let (kept, again) = (dist().join("kept"), dist().join("again"));
+    fs::rename(&release, &kept).with_context(|| format!("cannot move {}", release.display()))?;
+    let other = build_again(tools, &again);
+    let _ = fs::remove_dir_all(&release);
+    fs::rename(&kept, &release).with_context(|| format!("cannot move {}", kept.display()))?;
+    let other = other?;
+    for (one, other) in [(&packages.deb, &other.deb), (&packages.rpm, &other.rpm)] {
+        if fs::read(one)? != fs::read(other)? {
+            bail!("{} and {} differ", one.display(), other.display());
+        }
+    }
+    fs::remove_dir_all(&again).with_context(|| format!("cannot remove {}", again.display()))
+}
+
+fn build_again(tools: &Tools, to: &Path) -> Result<Packages> {
+    build::programs(false)?;
+    lay_out(&build::program("coregate"))?;
+    cache::make_dir(to)?;
+    tools.pack(to)
+}
