@@ -10,6 +10,7 @@ use std::time::UNIX_EPOCH;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args as Arguments;
+use serde_json::Value;
 
 use crate::cache::{self, Cache};
 use crate::{build, command, setup};
@@ -23,33 +24,32 @@ pub(crate) struct Args {
     check: bool,
 }
 
-/// What is copied into the tree as it is: from the repository, to where, and whether compressed.
-const FILES: &[(&str, &str, bool)] = &[
-    ("packaging/etc", "etc", false),
-    ("packaging/usr", "usr", false),
+/// That of the workspace.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What is copied into the tree: from the repository, to where.
+const FILES: &[(&str, &str)] = &[
+    ("packaging/etc", "etc"),
+    ("packaging/usr", "usr"),
     (
         "packaging/prometheus/coregate.rules.yml",
         "usr/share/coregate/prometheus/coregate.rules.yml",
-        false,
     ),
     (
         "policy.schema.json",
         "usr/share/coregate/policy.schema.json",
-        false,
     ),
     (
         "policy.toml.example",
         "usr/share/doc/coregate/policy.toml.example",
-        false,
     ),
-    ("README.md", "usr/share/doc/coregate/README.md", false),
-    ("docs", "usr/share/doc/coregate", false),
+    ("README.md", "usr/share/doc/coregate/README.md"),
+    ("docs", "usr/share/doc/coregate"),
     (
         "packaging/debian/copyright",
         "usr/share/doc/coregate/copyright",
-        false,
     ),
-    ("CHANGELOG.md", "usr/share/doc/coregate/changelog.gz", true),
+    ("CHANGELOG.md", "usr/share/doc/coregate/changelog.gz"),
 ];
 
 /// Where shells look for completions; the two of zsh are Debian's and everybody else's.
@@ -90,7 +90,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 pub(crate) fn debs(cache: &Cache) -> Result<[PathBuf; 2]> {
     let cargo_deb = setup::cargo_deb(cache)?;
     lay_out(&build::program("coregate"))?;
-    let next = format!("{}-2", metadata("version")?);
+    let next = format!("{VERSION}-2");
     let debs = [dist().join("coregate.deb"), dist().join("next.deb")];
     deb(&cargo_deb, &debs[0], &[])?;
     deb(&cargo_deb, &debs[1], &["--deb-version", &next])?;
@@ -102,22 +102,24 @@ fn dist() -> PathBuf {
     build::repository().join("target/dist")
 }
 
+/// The folder `name` there, with nothing in it.
+fn empty_dir(name: &str) -> Result<PathBuf> {
+    let dir = dist().join(name);
+    if dir.exists() {
+        fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+    }
+    cache::make_dir(&dir)
+}
+
 /// Lays out `target/dist/tree`, whose files are those of the packages.
 fn lay_out(program: &Path) -> Result<()> {
-    let tree = dist().join("tree");
-    if tree.exists() {
-        fs::remove_dir_all(&tree).with_context(|| format!("cannot remove {}", tree.display()))?;
-    }
+    let tree = empty_dir("tree")?;
     put(program, &tree.join("usr/bin/coregate"), 0o755)?;
-    for (from, to, compressed) in FILES {
-        let to = tree.join(to);
-        copy(&build::repository().join(from), &to)?;
-        if *compressed {
-            compress(&to)?;
-        }
+    for (from, to) in FILES {
+        copy(&build::repository().join(from), &tree.join(to))?;
     }
 
-    let pages = dist().join("pages");
+    let pages = empty_dir("pages")?;
     let mut example = build::cargo();
     example.args(["run", "--quiet", "--release", "--example", "pages", "--"]);
     command::output(example.arg(&pages))?;
@@ -137,7 +139,6 @@ fn lay_out(program: &Path) -> Result<()> {
         name.push(".gz");
         let to = tree.join(format!("usr/share/man/man{section}")).join(name);
         put(&page, &to, 0o644)?;
-        compress(&to)?;
     }
     let changelog = tree.join("usr/share/doc/coregate/changelog.Debian.gz");
     cache::write(&changelog, &debian_changelog()?)?;
@@ -156,11 +157,16 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Copies a file, compressed if its new name says so.
 fn put(from: &Path, to: &Path, mode: u32) -> Result<()> {
     cache::make_dir(to.parent().context("a file is in a folder")?)?;
     fs::copy(from, to)
         .and_then(|_| fs::set_permissions(to, fs::Permissions::from_mode(mode)))
-        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
+        .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    if to.extension().is_some_and(|end| end == "gz") {
+        compress(to)?;
+    }
+    Ok(())
 }
 
 /// Compresses the file in its place, by the rules of Debian: as well as can be, and without a date.
@@ -179,22 +185,22 @@ fn debian_changelog() -> Result<String> {
         "--rfc-email",
         &format!("--date=@{}", epoch()?),
     ]))?;
-    let (version, maintainer) = (metadata("version")?, metadata("maintainer")?);
+    let maintainer = maintainer()?;
     Ok(format!(
-        "coregate ({version}-1) unstable; urgency=medium\n\n  * What changed is in changelog.gz.\n\n \
+        "coregate ({VERSION}-1) unstable; urgency=medium\n\n  * What changed is in changelog.gz.\n\n \
          -- {maintainer}  {date}"
     ))
 }
 
-/// The first value of this key in Cargo.toml.
-fn metadata(key: &str) -> Result<String> {
-    let manifest = fs::read_to_string(build::repository().join("Cargo.toml"))?;
-    let lines = manifest.lines();
-    let mut values = lines.filter_map(|line| line.strip_prefix(key)?.trim().strip_prefix('='));
-    let value = values
-        .next()
-        .with_context(|| format!("Cargo.toml has no {key}"))?;
-    Ok(value.trim().trim_matches('"').to_owned())
+/// Who maintains the package, by its manifest.
+fn maintainer() -> Result<String> {
+    let mut cargo = build::cargo();
+    cargo.args(["metadata", "--no-deps", "--format-version=1"]);
+    let all: Value = serde_json::from_str(&command::output(&mut cargo)?)?;
+    let packages = all["packages"].as_array().into_iter().flatten();
+    let mut maintainers = packages.filter_map(|one| one["metadata"]["deb"]["maintainer"].as_str());
+    let maintainer = maintainers.next().context("no package has a maintainer")?;
+    Ok(maintainer.to_owned())
 }
 
 /// The date of everything in the packages: that of the last commit, so that it is the same whenever
@@ -234,10 +240,9 @@ impl Tools {
 
     /// Packs the tree.
     fn pack(&self, to: &Path) -> Result<Packages> {
-        let version = format!("{}-1", metadata("version")?);
         let packages = Packages {
-            deb: to.join(format!("coregate_{version}_amd64.deb")),
-            rpm: to.join(format!("coregate-{version}.x86_64.rpm")),
+            deb: to.join(format!("coregate_{VERSION}-1_amd64.deb")),
+            rpm: to.join(format!("coregate-{VERSION}-1.x86_64.rpm")),
         };
         deb(&self.deb, &packages.deb, &[])?;
         let mut rpm = Command::new(&self.rpm);
@@ -308,11 +313,7 @@ fn files_of_rpm(rpm: &Path) -> Result<BTreeSet<String>> {
 
 /// Installs the RPM into an empty root, and takes it out again.
 fn install_rpm(rpm: &Path, files: &BTreeSet<String>) -> Result<()> {
-    let root = dist().join("root");
-    if root.exists() {
-        fs::remove_dir_all(&root)?;
-    }
-    cache::make_dir(&root)?;
+    let root = empty_dir("root")?;
     let run = |args: &[&str]| {
         let mut command = Command::new("rpm");
         command.arg("--root").arg(&root).args(args);

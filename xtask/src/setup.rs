@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Finds out what a machine lacks and installs it where it may.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -99,7 +98,7 @@ pub(crate) fn components() -> Result<()> {
 /// # Errors
 /// When it cannot be built.
 pub(crate) fn cargo_deny(cache: &Cache) -> Result<PathBuf> {
-    Ok(tools(cache, &[CARGO_DENY])?.remove(0))
+    tool(cache, CARGO_DENY)
 }
 
 /// The path of cargo-deb, built into the cache if it is not there yet.
@@ -107,7 +106,7 @@ pub(crate) fn cargo_deny(cache: &Cache) -> Result<PathBuf> {
 /// # Errors
 /// When it cannot be built.
 pub(crate) fn cargo_deb(cache: &Cache) -> Result<PathBuf> {
-    Ok(tools(cache, &[CARGO_DEB])?.remove(0))
+    tool(cache, CARGO_DEB)
 }
 
 /// The path of cargo-generate-rpm, built into the cache if it is not there yet.
@@ -115,7 +114,7 @@ pub(crate) fn cargo_deb(cache: &Cache) -> Result<PathBuf> {
 /// # Errors
 /// When it cannot be built.
 pub(crate) fn cargo_generate_rpm(cache: &Cache) -> Result<PathBuf> {
-    Ok(tools(cache, &[CARGO_GENERATE_RPM])?.remove(0))
+    tool(cache, CARGO_GENERATE_RPM)
 }
 
 /// Installs what looks at packages.
@@ -126,35 +125,24 @@ pub(crate) fn package_checkers() -> Result<()> {
     install(FOR_PACKAGES)
 }
 
-/// The programs of crates, each given as `NAME@VERSION`.
-fn tools(cache: &Cache, wanted: &[&str]) -> Result<Vec<PathBuf>> {
-    let tools = cache.dir("tools")?;
-    // They share much of what they are built from.
-    let target = tools.join("target");
-    let (mut programs, mut built) = (Vec::new(), false);
-    for tool in wanted {
-        let (name, _) = tool.split_once('@').context("a tool has a version")?;
-        let program = tools.join(tool).join("bin").join(name);
-        if !program.exists() {
-            eprintln!("building {tool}, once");
-            let mut install = build::cargo();
-            install
-                .args(["install", "--quiet", "--locked", tool, "--root"])
-                .arg(tools.join(tool))
-                // What is set for this workspace is not meant for a tool.
-                .env_remove("RUSTFLAGS")
-                .env("CARGO_TARGET_DIR", &target)
-                .current_dir(&tools);
-            command::run(&mut install)?;
-            built = true;
-        }
-        programs.push(program);
+/// The program of the crate `NAME@VERSION`.
+fn tool(cache: &Cache, wanted: &str) -> Result<PathBuf> {
+    let (name, _) = wanted.split_once('@').context("a tool has a version")?;
+    let dir = cache.dir(&format!("tools/{wanted}"))?;
+    let program = dir.join("bin").join(name);
+    if !program.exists() {
+        eprintln!("building {wanted}, once");
+        let mut install = build::cargo();
+        install
+            .args(["install", "--quiet", "--locked", wanted, "--root"])
+            .arg(&dir)
+            // What is set for this workspace is not meant for a tool.
+            .env_remove("CARGO_TARGET_DIR")
+            .env_remove("RUSTFLAGS")
+            .current_dir(&dir);
+        command::run(&mut install)?;
     }
-    if built {
-        fs::remove_dir_all(&target)
-            .with_context(|| format!("cannot remove {}", target.display()))?;
-    }
-    Ok(programs)
+    Ok(program)
 }
 
 fn missing(packages: &'static [&str]) -> Result<Vec<&'static str>> {
