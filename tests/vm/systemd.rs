@@ -64,7 +64,7 @@ impl Installed {
         let installed = Self;
         run(&["cp", "-a", "/packaging/.", "/"])?;
         run(&["systemd-sysusers"])?;
-        installed.drop_in("slow", "TimeoutStartSec=infinity")?;
+        patient()?;
         Ok(installed)
     }
 
@@ -83,12 +83,7 @@ impl Installed {
 
     /// Adds these lines to the daemon's service, or replaces those of this name.
     pub(crate) fn drop_in(&self, name: &str, lines: &str) -> Result<()> {
-        fs::create_dir_all(DROP_INS)?;
-        fs::write(
-            format!("{DROP_INS}/{name}.conf"),
-            format!("[Service]\n{lines}\n"),
-        )?;
-        run(&["systemctl", "daemon-reload"]).map(drop)
+        drop_in(name, lines)
     }
 
     /// Lets the daemon start as often as it may end, and as soon each time.
@@ -111,6 +106,20 @@ impl Drop for Installed {
             eprintln!("cannot take the gate down: {error:?}");
         }
     }
+}
+
+fn drop_in(name: &str, lines: &str) -> Result<()> {
+    fs::create_dir_all(DROP_INS)?;
+    fs::write(
+        format!("{DROP_INS}/{name}.conf"),
+        format!("[Service]\n{lines}\n"),
+    )?;
+    run(&["systemctl", "daemon-reload"]).map(drop)
+}
+
+/// Lets the daemon take its time to start: under emulation it takes longer than systemd waits for.
+fn patient() -> Result<()> {
+    drop_in("slow", "TimeoutStartSec=infinity")
 }
 
 /// How long the service may take to get from one state to another; it loads its programs in that.
@@ -137,9 +146,15 @@ pub(crate) fn main_pid() -> Option<Pid> {
     Some(Pid::from_raw(pid))
 }
 
-/// Ends the daemon's process at once; whether there was one.
-pub(crate) fn kill_daemon() -> bool {
-    main_pid().is_some_and(|pid| kill(pid, Signal::SIGKILL).is_ok())
+/// Ends the daemon's process at once; whether there was one. It is gone then, so that no process is
+/// killed twice.
+pub(crate) fn kill_daemon() -> Result<bool> {
+    let Some(pid) = main_pid().filter(|pid| kill(*pid, Signal::SIGKILL).is_ok()) else {
+        return Ok(false);
+    };
+    let gone = || main_pid() != Some(pid);
+    wait_for("the end of the daemon", PATIENCE, gone)?;
+    Ok(true)
 }
 
 /// Waits until the unit is in this state.

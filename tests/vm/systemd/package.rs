@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::libc::EAGAIN;
 
-use super::{DROP_INS, POLICY, SYSTEMD, UNIT, becomes, main_pid, property, run, status};
+use super::{DROP_INS, POLICY, SYSTEMD, UNIT, becomes, main_pid, patient, property, run, status};
 use crate::gate::{COREGATE, Gate};
 use crate::launch::{fails, program, starts};
 use crate::machine::{Load, node_cores, node_cpus, pin};
@@ -50,13 +50,7 @@ impl Bare {
         fs::copy(COREGATE, KEPT).context("cannot keep the program")?;
         run(&[&["rm", "-rf"], STRAY].concat())?;
         let _ = run(&["groupdel", "coregate"]);
-        // What the daemon needs to start takes longer under emulation than systemd waits for.
-        fs::create_dir_all(DROP_INS)?;
-        fs::write(
-            format!("{DROP_INS}/slow.conf"),
-            "[Service]\nTimeoutStartSec=infinity\n",
-        )?;
-        run(&["systemctl", "daemon-reload"])?;
+        patient()?;
         Ok(Self)
     }
 }

@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use nix::sys::signal::{Signal, kill};
 
-use super::{Installed, SYSTEMD, UNIT, becomes, main_pid, property, run, status};
+use super::{Installed, SYSTEMD, UNIT, becomes, kill_daemon, property, run, status};
 use crate::claims::contenders::Contenders;
 use crate::claims::held_by;
 use crate::gate::Gate;
@@ -132,19 +131,15 @@ fn kills() -> Result<()> {
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
     let mut rng = fastrand::Rng::with_seed(seed);
-    let (mut kills, mut last) = (0, None);
+    let mut kills = 0;
     under_storm(|| {
         while kills < crate::soak().unwrap_or(KILLS) {
             if kills % 2 == 0 {
                 becomes("active")?;
             }
             std::thread::sleep(Duration::from_millis(rng.u64(..3000)));
-            // One that was killed before, and is not gone yet, does not count again.
-            let daemon = main_pid().filter(|daemon| last != Some(*daemon));
-            if daemon.is_some_and(|daemon| kill(daemon, Signal::SIGKILL).is_ok()) {
-                (kills, last) = (kills + 1, daemon);
-                eprintln!("{kills} kills");
-            }
+            kills += u64::from(kill_daemon()?);
+            eprintln!("{kills} kills");
         }
         Ok(())
     })?;
