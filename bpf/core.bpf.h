@@ -117,7 +117,7 @@ static __always_inline __u32 claim_on(const struct rq *rq, int *tgid)
  * Who shares its CPU in turns with somebody else has not got it. K8: a CPU on which a woken task
  * is already queued still runs its idle task.
  */
-__u32 who_runs_on(__u32 cpu, struct need *n)
+__noinline __u32 who_runs_on(__u32 cpu, struct need *n)
 {
 	const struct rq *rq = bpf_per_cpu_ptr(&runqueues, cpu);
 	__u32 who = STRANGER;
@@ -145,7 +145,7 @@ __u32 who_runs_on(__u32 cpu, struct need *n)
 }
 
 /* The one who runs on a core, and nobody else; or NOBODY; else STRANGER. */
-__u32 who_runs_on_core(__u32 index, struct need *n)
+__noinline __u32 who_runs_on_core(__u32 index, struct need *n)
 {
 	const struct core *core;
 	__u32 all = OFFLINE;

@@ -51,9 +51,6 @@ struct facts {
 	__u32 rehearsed;
 	__u32 new_rule;
 	enum outcome new_outcome;
-	/* Of the text that is being read: the hash so far, and where its last name begins. */
-	__u64 hash;
-	__u32 last;
 	/* Supplementary groups, and those that are before the one that is looked for. */
 	__u32 groups;
 	__u32 before;
@@ -214,11 +211,16 @@ __noinline int note_beginning(struct facts *f, __u64 hash, __u32 kind, const uni
 	return 0;
 }
 
-/* Where the last name of a path begins. */
-static __always_inline __u32 last_name(const union text *t, __u32 len)
+/*
+ * Where the last name of a path begins. A function of its own: what follows it the verifier would
+ * else look at for each length.
+ */
+__noinline __u32 last_name(const union text *t, __u32 len)
 {
 	__u32 last = 0;
 
+	if (!t)
+		return 0;
 #pragma unroll 1
 	for (__u32 i = 0; i < EXE_MAX && i < len; i++) {
 		/* 1 for a slash: a branch here would double the verifier's work each time. */
@@ -229,35 +231,43 @@ static __always_inline __u32 last_name(const union text *t, __u32 len)
 	return last;
 }
 
-/*
- * Notes the folders and globs for the first i bytes of a text of len bytes. One call for each i,
- * as a function of its own: the verifier looks at it once, and not at each of its ways each time.
- */
-__noinline int note_patterns_at(struct facts *f, const union text *t, __u32 i, __u32 len,
-				__u32 kind)
+/* A text whose patterns are looked for. */
+struct patterns {
+	struct facts *facts;
+	const union text *text;
+	__u32 len;
+	__u32 kind;
+	/* Where its last name begins. */
+	__u32 last;
+	/* Of what comes before the byte that is looked at. */
+	__u64 hash;
+};
+
+/* Notes the folders and globs for its first i bytes. */
+static long note_patterns_at(__u32 i, struct patterns *p)
 {
-	if (!f || !t || i >= EXE_MAX)
-		return 0;
+	struct facts *f = p->facts;
+
 	/* Something must follow a folder. */
-	if (i < len && has_length(f->half, kind + 1, i))
-		note_beginning(f, f->hash, kind + 1, t, len << 16 | i);
+	if (i < p->len && has_length(f->half, p->kind + 1, i))
+		note_beginning(f, p->hash, p->kind + 1, p->text, p->len << 16 | i);
 	/* No slash is in what a `*` stands for. */
-	if (i >= f->last && has_length(f->half, kind + 2, i))
-		note_beginning(f, f->hash, kind + 2, t, len << 16 | i);
-	f->hash = hash_next(f->hash, (__u8)*byte_at(t, i));
+	if (i >= p->last && has_length(f->half, p->kind + 2, i))
+		note_beginning(f, p->hash, p->kind + 2, p->text, p->len << 16 | i);
+	p->hash = hash_next(p->hash, (__u8)*byte_at(p->text, i));
 	return 0;
 }
 
 /* Notes the folders and globs that a text meets. */
 __noinline int note_patterns(struct facts *f, const union text *t, __u32 len, __u32 kind)
 {
+	struct patterns p = { .facts = f, .text = t, .len = len, .kind = kind };
+
 	if (!f || !t || len >= EXE_MAX)
 		return 0;
-	f->last = last_name(t, len);
-	f->hash = hash_begin(f->half, kind + 1);
-#pragma unroll 1
-	for (__u32 i = 0; i < EXE_MAX && i <= len; i++)
-		note_patterns_at(f, t, i, len, kind);
+	p.last = last_name(t, len);
+	p.hash = hash_begin(f->half, kind + 1);
+	bpf_loop(len + 1, note_patterns_at, &p, 0);
 	return 0;
 }
 
@@ -428,46 +438,49 @@ static __always_inline long cgroup_name(struct cgroup *cgroup, __u32 level, void
 					 BPF_CORE_READ(ancestor(cgroup, level), kn, name));
 }
 
-/*
- * Notes what rules know of the launcher's cgroup or its ancestor at this level. `at` is where the
- * steps down the hierarchy have come to, or 0; returns where they come to next, or less than 0.
- */
-__noinline int note_place(struct facts *f, int level, __u32 at)
+/* The launcher's cgroup and its ancestors, from the top down. */
+struct descent {
+	struct facts *facts;
+	/* Where the steps down the hierarchy have come to, or 0. */
+	__u32 at;
+	bool unread;
+};
+
+/* Notes what rules know of the one that is i below the top. */
+static long note_place(__u32 i, struct descent *d)
 {
 	struct cgroup *cgroup = bpf_get_current_task_btf()->cgroups->dfl_cgrp;
+	struct facts *f = d->facts;
 	const struct string *name;
-	long len;
+	long len = cgroup_name(cgroup, i + 1, f->text.byte);
 
-	if (!f)
-		return -EINVAL;
-	len = cgroup_name(cgroup, level, f->text.byte);
-	if (len <= 0 || len > EXE_MAX)
-		return -ENAMETOOLONG;
+	if (len <= 0 || len > EXE_MAX) {
+		d->unread = true;
+		return 1;
+	}
 	name = whole(f->half, STRING_NAME, &f->text, len - 1);
 	if (name && name->more)
 		note_string(f, STRING_NAME, name->atom, 0);
 	if (has_patterns(f->half, STRING_NAME))
 		note_patterns(f, &f->text, len - 1, STRING_NAME);
-	return name && at ? step_down(f, at, name->atom) : 0;
+	d->at = name && d->at ? step_down(f, d->at, name->atom) : 0;
+	return 0;
 }
 
 /* Notes what rules know of the launcher's cgroup and its ancestors. */
 static __always_inline void note_places(struct facts *f)
 {
-	int last = bpf_get_current_task_btf()->cgroups->dfl_cgrp->level;
+	__u32 levels = bpf_get_current_task_btf()->cgroups->dfl_cgrp->level;
 	/* Where the hierarchy begins. */
-	int at = 1;
+	struct descent d = { .facts = f, .at = 1 };
 
-	if (last >= LEVELS_READ)
-		__sync_fetch_and_add(&kept.failures.cgroups_unread, 1);
-#pragma unroll 1
-	for (int level = 1; level < LEVELS_READ && level <= last; level++) {
-		at = note_place(f, level, at);
-		if (at < 0) {
-			__sync_fetch_and_add(&kept.failures.cgroups_unread, 1);
-			return;
-		}
+	if (levels >= LEVELS_READ) {
+		levels = LEVELS_READ - 1;
+		d.unread = true;
 	}
+	bpf_loop(levels, note_place, &d, 0);
+	if (d.unread)
+		__sync_fetch_and_add(&kept.failures.cgroups_unread, 1);
 }
 
 /* Where the arguments of an exec are in the launcher's memory, and how large a pointer is there. */

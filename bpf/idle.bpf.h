@@ -65,10 +65,13 @@ struct walk {
 };
 
 /* A core of which the task may use any thread is one that it can have. */
-static __always_inline bool core_is_allowed(const struct core *core)
+__noinline bool core_is_allowed(__u32 version, __u32 index)
 {
 	const struct task_struct *task = bpf_get_current_task_btf();
+	const struct core *core = core_at(version, index);
 
+	if (!core)
+		return false;
 	for (__u32 i = 0; i < CORE_CPUS_MAX && i < core->nr_cpus; i++)
 		if (cpu_is_allowed(task, core->cpu[i]))
 			return true;
@@ -145,10 +148,10 @@ static __always_inline void see_free(struct need *n, const struct core *core, bo
 }
 
 /* Adds a core to the sets; whether the launch may use it. */
-static __always_inline bool see_allowed(const struct need *n, const struct core *core)
+static __always_inline bool see_allowed(const struct need *n, const struct core *core, __u32 index)
 {
 	struct view *v = n->in_sets ? the_view() : NULL;
-	bool is_allowed = !n->confined || core_is_allowed(core);
+	bool is_allowed = !n->confined || core_is_allowed(n->version, index);
 
 	if (v)
 		add_cpu(&v->node, core->cpu[0]);
@@ -173,7 +176,7 @@ static long visit_core(__u32 i, struct walk *w)
 
 	if (!core)
 		return 1;
-	is_allowed = !n->elsewhere && see_allowed(n, core);
+	is_allowed = !n->elsewhere && see_allowed(n, core, index);
 	may_be_free = !w->mask || mask_has_core(w->mask, core);
 	if (!may_be_free && !n->live && !n->own_tgid && index + 1 != n->own_index)
 		return 0;

@@ -95,27 +95,28 @@ __noinline int holds(struct facts *f, __u32 kind, __u32 value)
 	}
 }
 
-/* Whether all clauses of a candidate hold. */
+/*
+ * Whether all clauses of a candidate hold. Little in the loop is a branch, for the verifier follows
+ * each of them each time.
+ */
 __noinline int all_hold(struct facts *f, __u32 first, __u32 count)
 {
-	bool clause = false;
+	__u32 clause = 0;
 
 	if (!f)
 		return 0;
 #pragma unroll 1
 	for (__u32 i = 0; i < LITERALS_EACH && i < count; i++) {
-		__u32 at = first + i;
+		__u32 at = first + i, last;
 		const struct literal *literal = bpf_map_lookup_elem(&literals, &at);
 
 		if (!literal)
 			return 0;
-		if (!clause)
-			clause = holds(f, literal->kind & 0xff, literal->value);
-		if (literal->kind & LITERAL_LAST) {
-			if (!clause)
-				return 0;
-			clause = false;
-		}
+		clause |= holds(f, literal->kind & 0xff, literal->value);
+		last = literal->kind / LITERAL_LAST & 1;
+		if (last & ~clause)
+			return 0;
+		clause &= ~last;
 	}
 	return 1;
 }
@@ -162,33 +163,48 @@ static __always_inline void try_args(struct facts *f, __u32 exe, __u32 place, __
 	}
 }
 
-/* The keys of one program and, if there is one before it, the place before this one. */
-__noinline int try_place(struct facts *f, __u32 exe, __u64 end, __u32 shapes)
-{
-	__u32 place;
+/* The keys of a program, or of any, in these shapes. */
+struct trial {
+	struct facts *facts;
+	__u32 exe;
+	__u32 shapes;
+};
 
-	if (!f || end > PLACES_MET)
-		return 0;
-	place = end ? f->met.place[end - 1] : 0;
+/* Those without a place, then those of each place that the launch meets. */
+static long try_place(__u32 i, struct trial *t)
+{
+	struct facts *f = t->facts;
+	__u64 before = i - 1;
+	__u32 place = 0;
+
+	/* For the verifier, which must see that what is checked is the index. */
+	barrier_var(before);
+	if (i) {
+		if (before >= PLACES_MET)
+			return 1;
+		place = f->met.place[before];
+	}
 	/* Of users: those by whom there is one, and any. */
-	try_args(f, exe, place, 0, shapes);
-	if (shapes & SHAPES_OF_USERS)
-		try_args(f, exe, place, f->uid + 1, shapes);
+	try_args(f, t->exe, place, 0, t->shapes);
+	if (t->shapes & SHAPES_OF_USERS)
+		try_args(f, t->exe, place, f->uid + 1, t->shapes);
 	return 0;
 }
 
-/* The keys of one program, or of any, in these shapes. */
-__noinline int try_exe(struct facts *f, __u32 exe, __u32 shapes)
+/* Those of any program, then those of each that the launch meets. */
+static long try_exe(__u32 i, struct trial *t)
 {
-	__u32 places;
+	struct facts *f = t->facts;
+	__u64 before = i - 1;
 
-	if (!f)
-		return 0;
-	places = shapes & SHAPES_OF_PLACES ? f->met.places : 0;
-	/* Little stands in the loop, for the verifier walks through it each time. */
-#pragma unroll 1
-	for (__u32 i = 0; i <= PLACES_MET && i <= places; i++)
-		try_place(f, exe, i, shapes);
+	barrier_var(before);
+	if (i) {
+		if (before >= EXES_MET)
+			return 1;
+		t->exe = f->met.exe[before] & 0xffff;
+		t->shapes = f->met.exe[before] >> 16;
+	}
+	bpf_loop(1 + (t->shapes & SHAPES_OF_PLACES ? f->met.places : 0), try_place, t, 0);
 	return 0;
 }
 
@@ -210,7 +226,8 @@ static __always_inline struct facts *facts_of(struct task_struct *task)
 static __noinline bool find_rule(struct facts *f, struct file *file, __u32 hook)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	__u32 own = settings[f->half & 1].shapes, shapes = own;
+	struct trial trial = { .facts = f, .shapes = settings[f->half & 1].shapes };
+	__u32 shapes = trial.shapes;
 
 	__builtin_memset(&f->met, 0, offsetof(struct matched, exe));
 	f->rule = NO_RULE;
@@ -232,10 +249,7 @@ static __noinline bool find_rule(struct facts *f, struct file *file, __u32 hook)
 	}
 	if (shapes & NEED_COMM)
 		note_comm(f);
-	try_exe(f, 0, own);
-#pragma unroll 1
-	for (__u32 i = 0; i < EXES_MET && i < f->met.exes; i++)
-		try_exe(f, f->met.exe[i] & 0xffff, f->met.exe[i] >> 16);
+	bpf_loop(1 + f->met.exes, try_exe, &trial, 0);
 	return f->rule != NO_RULE;
 }
 

@@ -53,16 +53,20 @@ static __always_inline __u32 can_hold(const struct need *n)
 	return most > n->tally.held ? most - n->tally.held : 0;
 }
 
-/* Looks for cores on one node; whether to go on to the next one. */
-static __always_inline enum look weigh(struct need *n, __u32 node)
+/* Looks for cores on one node. */
+__noinline enum look weigh(struct need *n, __u32 node)
 {
-	enum look look = look_at(n, node);
 	const struct ledger *l = the_ledger();
-	const struct tally *t = &n->tally;
 	__u32 unmet, spare, cores, free;
+	const struct tally *t;
+	enum look look;
 
-	if (look != LOOKED || !l)
+	if (!n || !l)
+		return LOOKED_AT_NOTHING;
+	look = look_at(n, node);
+	if (look != LOOKED)
 		return look;
+	t = &n->tally;
 	unmet = t->held > t->met ? t->held - t->met : 0;
 	spare = t->total > unmet ? t->total - unmet : 0;
 	if (unmet && l->confined)
