@@ -14,6 +14,7 @@
  * its node's by how many wait in each. A CPU of a reserved core serves the core's queue, and
  * nothing else for as long as that is so, but for tasks that could run nowhere else.
  */
+#include "groups.bpf.h"
 #include "places.bpf.h"
 #include "reserve.bpf.h"
 #include "farewell.bpf.h"
@@ -30,12 +31,14 @@ const volatile __u64 slice_min_ns = 1000000;
  * ends the scheduler.
  */
 #define MAX_AHEAD 10
-/* How many more tasks per CPU must wait on another node before its queue is helped. */
+/*
+ * How much more load per CPU, in tasks, another node has before it is helped at once; and how long after
+ * one task the next is taken in if it is less, in ns.
+ */
 #define IMBALANCE 2
+#define HELP_NS 20000000ULL
 /* How long after a task was confined CPUs look for such tasks when they have nothing to do. */
 #define CONFINED_RECENT_NS 100000000ULL
-/* The kernel's scale of weights: nice 0 is 100 (include/linux/sched.h, scx.weight). */
-#define WEIGHT_DFL 100
 
 /* When a task last went to a CPU's queue although other CPUs may run it as well. */
 __u64 confined_at;
@@ -57,21 +60,36 @@ static __u64 *clock_of(__u64 queue)
 	}
 }
 
-static __u64 weighted(const struct task_struct *p, __u64 time)
+static __u64 weighted(const struct task *t, __u64 time)
 {
-	__u32 weight = p->scx.weight;
-
-	return time * WEIGHT_DFL / (weight ?: 1);
+	return time * WEIGHT_DFL / (t->weight ?: WEIGHT_DFL);
 }
 
 /* A light task has its share in shorter turns, so that it also waits less for the next. */
-static __u64 slice_of(const struct task_struct *p)
+static __u64 slice_of(const struct task *t)
 {
-	__u64 slice = slice_ns * p->scx.weight / WEIGHT_DFL;
+	__u64 slice = slice_ns * (t->weight ?: WEIGHT_DFL) / WEIGHT_DFL;
 
 	if (slice > slice_ns)
 		return slice_ns;
 	return slice < slice_min_ns ? slice_min_ns : slice;
+}
+
+/* A task that wants to run on a CPU of the node is part of its load; of weight 0, of none. */
+static void load(struct task *t, __u32 node, __u32 weight)
+{
+	struct node *old, *new;
+
+	if (t->load == weight && t->node == node)
+		return;
+	old = node_of(t->node);
+	new = node_of(node);
+	if (!old || !new)
+		return;
+	__sync_fetch_and_add(&old->load, -(__u64)t->load);
+	__sync_fetch_and_add(&new->load, weight);
+	t->load = weight;
+	t->node = node;
 }
 
 static void advance(__u64 queue, __u64 vtime)
@@ -187,7 +205,7 @@ static void run_at_once(struct task_struct *p, struct task *t, __s32 cpu, __u64 
 	settle(t, HOLD_QUEUE | core->thread[0]);
 	if (c->runs_other)
 		enq_flags |= ENQ(PREEMPT);
-	scx_bpf_dsq_insert(p, DSQ(LOCAL_ON) | cpu, slice_of(p), enq_flags);
+	scx_bpf_dsq_insert(p, DSQ(LOCAL_ON) | cpu, slice_of(t), enq_flags);
 }
 
 SEC("struct_ops/companion_select_cpu")
@@ -212,7 +230,7 @@ __s32 BPF_PROG(companion_select_cpu, struct task_struct *p, __s32 prev_cpu, __u6
 	if (cpu < 0)
 		return prev_cpu;
 	settle(t, home(p, cpu));
-	scx_bpf_dsq_insert(p, DSQ(LOCAL), slice_of(p), 0);
+	scx_bpf_dsq_insert(p, DSQ(LOCAL), slice_of(t), 0);
 	return cpu;
 }
 
@@ -258,12 +276,15 @@ static bool urgent(struct task_struct *p, struct task *t, __s32 cpu, __u64 enq_f
 static void wait_in_queue(struct task_struct *p, struct task *t, __s32 cpu, __u64 enq_flags)
 {
 	__u64 queue = home(p, cpu), vtime;
+	struct cpu *c = cpu_of(cpu);
 	__s32 open;
 
+	if (c)
+		load(t, c->node, t->weight);
 	if (!(queue & NODE_QUEUE) && !must_stay(p))
 		queue = confined_cpu(p, cpu);
 	vtime = settle(t, queue);
-	dsq_insert_vtime(p, queue, slice_of(p), vtime, enq_flags);
+	dsq_insert_vtime(p, queue, slice_of(t), vtime, enq_flags);
 	/*
 	 * This CPU's run queue is locked, so it cannot go idle without seeing the task; another
 	 * one can, between its look into its queue and this insertion. Hence the kick. A node's
@@ -300,7 +321,7 @@ static bool enqueue_holder(struct task_struct *p, struct task *t, __s32 prev, __
 	if (wish.queue < 0)
 		return false;
 	queue = HOLD_QUEUE | wish.queue;
-	dsq_insert_vtime(p, queue, slice_of(p), settle(t, queue), enq_flags);
+	dsq_insert_vtime(p, queue, slice_of(t), settle(t, queue), enq_flags);
 	kick_all(wish.queue, KICK(IDLE));
 	if (enq_flags & ENQ(LAST))
 		scx_bpf_kick_cpu(prev, 0);
@@ -313,20 +334,24 @@ void BPF_PROG(companion_enqueue, struct task_struct *p, __u64 enq_flags)
 	__s32 cpu = scx_bpf_task_cpu(p), idle = -EBUSY;
 	struct task *t = task_of(p);
 
-	if (!t || enqueue_holder(p, t, cpu, enq_flags))
+	if (!t)
+		return;
+	if (!t->wants)
+		t->wants = scx_bpf_now();
+	if (enqueue_holder(p, t, cpu, enq_flags))
 		return;
 	if (urgent(p, t, cpu, enq_flags)) {
 		settle(t, cpu);
 		if (enq_flags & ENQ(WAKEUP))
 			enq_flags |= ENQ(PREEMPT);
-		scx_bpf_dsq_insert(p, DSQ(LOCAL), slice_of(p), enq_flags);
+		scx_bpf_dsq_insert(p, DSQ(LOCAL), slice_of(t), enq_flags);
 		return;
 	}
 	if (!(enq_flags & ENQ(CPU_SELECTED)) && !must_stay(p))
 		idle = pick_idle(p, cpu, true);
 	if (idle >= 0) {
 		settle(t, home(p, idle));
-		scx_bpf_dsq_insert(p, DSQ(LOCAL_ON) | idle, slice_of(p), enq_flags);
+		scx_bpf_dsq_insert(p, DSQ(LOCAL_ON) | idle, slice_of(t), enq_flags);
 		scx_bpf_kick_cpu(idle, 0);
 		return;
 	}
@@ -345,7 +370,8 @@ static void charge(struct task_struct *p, struct task *t, __s32 cpu)
 	struct node *n;
 
 	t->started = now;
-	t->vtime += weighted(p, used);
+	t->vtime += weighted(t, used);
+	tell(p, t, now);
 	if (!c || t->queue == NO_QUEUE || t->queue & HOLD_QUEUE)
 		return;
 	if (!(t->queue & NODE_QUEUE)) {
@@ -358,11 +384,29 @@ static void charge(struct task_struct *p, struct task *t, __s32 cpu)
 		c->lead -= used / (scx_bpf_dsq_nr_queued(node) / n->nr_cpus + 1);
 }
 
-/* A node whose queue is longer than this one's, counted per CPU, by more than IMBALANCE. */
+/* What the first task of a queue weighs, or 0. */
+static __u64 first_weight(__u64 queue)
+{
+	struct bpf_iter_scx_dsq it;
+	struct task_struct *first;
+	struct task *t = NULL;
+
+	if (!bpf_iter_scx_dsq_new(&it, queue, 0)) {
+		first = bpf_iter_scx_dsq_next(&it);
+		t = first ? bpf_task_storage_get(&tasks, first, NULL, 0) : NULL;
+	}
+	bpf_iter_scx_dsq_destroy(&it);
+	return t ? t->weight : 0;
+}
+
+/*
+ * The node whose load, counted per CPU, is the most beyond this one's, if a task of it should run here:
+ * if it is by more than IMBALANCE, or if they are still no less even with the first of its tasks here.
+ */
 static __s32 overloaded(__u32 node)
 {
-	struct node *own = node_of(node), *n;
-	__u64 mine = scx_bpf_dsq_nr_queued(NODE_QUEUE | node) + IMBALANCE, theirs;
+	struct node *own = node_of(node), *n, *most = own;
+	__u64 now, weight;
 	__s32 found = -ENOENT;
 	int i;
 
@@ -370,14 +414,23 @@ static __s32 overloaded(__u32 node)
 		return found;
 	bpf_for(i, 0, nr_nodes) {
 		n = node_of(i);
-		if (!n || !n->nr_cpus || (__u32)i == node)
-			continue;
-		theirs = scx_bpf_dsq_nr_queued(NODE_QUEUE | i);
-		if (theirs * own->nr_cpus > mine * n->nr_cpus) {
-			mine = theirs * own->nr_cpus / n->nr_cpus;
+		if (n && n->nr_cpus && n->load * most->nr_cpus > most->load * n->nr_cpus &&
+		    scx_bpf_dsq_nr_queued(NODE_QUEUE | i)) {
+			most = n;
 			found = i;
 		}
 	}
+	if (found < 0 ||
+	    most->load * own->nr_cpus >
+		    (own->load + IMBALANCE * WEIGHT_DFL * own->nr_cpus) * most->nr_cpus)
+		return found;
+	now = scx_bpf_now();
+	if (before(now, own->helped + HELP_NS))
+		return -ENOENT;
+	weight = first_weight(NODE_QUEUE | found);
+	if (!weight || (most->load - weight) * own->nr_cpus <= (own->load + weight) * most->nr_cpus)
+		return -ENOENT;
+	own->helped = now;
 	return found;
 }
 
@@ -530,7 +583,7 @@ static bool serve_holders(struct cpu *c, __s32 cpu, struct task_struct *prev, st
 		if (outrun(queue, t) && move_to_local(queue))
 			return true;
 		advance(t->queue, t->vtime);
-		task_set_slice(prev, slice_of(prev));
+		task_set_slice(prev, slice_of(t));
 		return true;
 	}
 	return move_to_local(queue) || help_claim(owner) || core->shut;
@@ -566,7 +619,7 @@ void BPF_PROG(companion_dispatch, __s32 cpu, struct task_struct *prev)
 	if (could_have_core(prev, c, cpu))
 		return;
 	advance(t->queue, t->vtime);
-	task_set_slice(prev, slice_of(prev));
+	task_set_slice(prev, slice_of(t));
 }
 
 SEC("struct_ops/companion_running")
@@ -579,10 +632,15 @@ void BPF_PROG(companion_running, struct task_struct *p)
 	if (!t)
 		return;
 	t->started = scx_bpf_now();
+	if (!t->wants)
+		t->wants = t->started;
+	if (!t->weight)
+		weigh(p, t);
 	advance(t->queue, t->vtime);
 	c = cpu_of(cpu);
 	if (!c)
 		return;
+	load(t, c->node, t->weight);
 	enter_core(p, c, cpu);
 	if (c->runs_guest)
 		task_set_slice(p, slice_min_ns);
@@ -601,6 +659,17 @@ void BPF_PROG(companion_stopping, struct task_struct *p, bool runnable)
 		leave_core(c, !runnable);
 }
 
+SEC("struct_ops/companion_quiescent")
+void BPF_PROG(companion_quiescent, struct task_struct *p, __u64 deq_flags)
+{
+	struct task *t = task_of(p);
+
+	if (!t)
+		return;
+	t->wants = 0;
+	load(t, t->node, 0);
+}
+
 SEC("struct_ops.s/companion_init_task")
 __s32 BPF_PROG(companion_init_task, struct task_struct *p, struct scx_init_task_args *args)
 {
@@ -609,7 +678,42 @@ __s32 BPF_PROG(companion_init_task, struct task_struct *p, struct scx_init_task_
 	if (!t)
 		return -ENOMEM;
 	t->queue = NO_QUEUE;
+	if (bpf_core_field_exists(args->cgroup))
+		t->group = place_of(args->cgroup);
 	return 0;
+}
+
+SEC("struct_ops/companion_cgroup_init")
+__s32 BPF_PROG(companion_cgroup_init, struct cgroup *cgroup, struct scx_cgroup_init_args *args)
+{
+	join(cgroup, args->weight);
+	return 0;
+}
+
+SEC("struct_ops/companion_cgroup_exit")
+void BPF_PROG(companion_cgroup_exit, struct cgroup *cgroup)
+{
+	leave(cgroup);
+}
+
+SEC("struct_ops/companion_cgroup_move")
+void BPF_PROG(companion_cgroup_move, struct task_struct *p, struct cgroup *from, struct cgroup *to)
+{
+	struct task *t = task_of(p);
+
+	if (!t)
+		return;
+	t->group = place_of(to);
+	weigh(p, t);
+}
+
+SEC("struct_ops/companion_cgroup_set_weight")
+void BPF_PROG(companion_cgroup_set_weight, struct cgroup *cgroup, __u32 weight)
+{
+	struct group *g = group_at(place_of(cgroup));
+
+	if (g && g->id == cgroup->kn->id)
+		g->weight = weight;
 }
 
 /* Makes the CPU one of its node's, with a queue for the node if it is the first. */
@@ -636,9 +740,11 @@ SEC("struct_ops.s/companion_init")
 __s32 BPF_PROG(companion_init)
 {
 	struct cpu *c;
-	__s32 err;
+	__s32 err = init_root();
 	int i;
 
+	if (err)
+		return err;
 	bpf_for(i, 0, nr_cpus) {
 		/*
 		 * An offline CPU has a queue too: when it comes, its own threads are queued before
@@ -668,7 +774,12 @@ struct sched_ext_ops companion = {
 	.dispatch = (void *)companion_dispatch,
 	.running = (void *)companion_running,
 	.stopping = (void *)companion_stopping,
+	.quiescent = (void *)companion_quiescent,
 	.init_task = (void *)companion_init_task,
+	.cgroup_init = (void *)companion_cgroup_init,
+	.cgroup_exit = (void *)companion_cgroup_exit,
+	.cgroup_move = (void *)companion_cgroup_move,
+	.cgroup_set_weight = (void *)companion_cgroup_set_weight,
 	.init = (void *)companion_init,
 	.exit = (void *)companion_exit,
 	.name = COMPANION,

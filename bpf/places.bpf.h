@@ -20,6 +20,9 @@ const volatile __s32 nr_nodes = 1;
 struct node {
 	/* Virtual time of the node's queue. */
 	__u64 clock;
+	/* What the tasks weigh that want to run on its CPUs; when it last had one of another's. */
+	__u64 load;
+	__u64 helped;
 	__u32 nr_cpus;
 	/* Its cores; how many of them are reserved, and how many have to stay open to all. */
 	__u32 cores;
@@ -38,6 +41,15 @@ struct task {
 	/* When its present turn began. */
 	__u64 started;
 	__u64 queue;
+	/* Since when it wants to run, 0: it does not; and for how long it did that its group does not know. */
+	__u64 wants;
+	__u64 wanted;
+	/* Its group, and what it weighs; see groups.bpf.h. */
+	__u32 group;
+	__u32 weight;
+	/* What of it is in the load of which node. */
+	__u32 load;
+	__u32 node;
 };
 
 /* The loader sets the sizes. */

@@ -51,6 +51,15 @@ struct sched_ext_entity {
 	__u64 dsq_vtime;
 };
 
+struct kernfs_node {
+	__u64 id;
+};
+
+struct cgroup {
+	struct kernfs_node *kn;
+	int level;
+};
+
 struct task_struct {
 	unsigned int flags;
 	struct sched_ext_entity scx;
@@ -62,6 +71,12 @@ struct task_struct {
 
 struct scx_init_task_args {
 	bool fork;
+	/* Only with CONFIG_EXT_GROUP_SCHED. */
+	struct cgroup *cgroup;
+};
+
+struct scx_cgroup_init_args {
+	__u32 weight;
 };
 
 struct scx_exit_info {
@@ -88,7 +103,13 @@ struct sched_ext_ops {
 	void (*dispatch)(__s32 cpu, struct task_struct *prev);
 	void (*running)(struct task_struct *p);
 	void (*stopping)(struct task_struct *p, bool runnable);
+	void (*quiescent)(struct task_struct *p, __u64 deq_flags);
 	__s32 (*init_task)(struct task_struct *p, struct scx_init_task_args *args);
+	/* Only with CONFIG_EXT_GROUP_SCHED; else the loader clears them. */
+	__s32 (*cgroup_init)(struct cgroup *cgroup, struct scx_cgroup_init_args *args);
+	void (*cgroup_exit)(struct cgroup *cgroup);
+	void (*cgroup_move)(struct task_struct *p, struct cgroup *from, struct cgroup *to);
+	void (*cgroup_set_weight)(struct cgroup *cgroup, __u32 weight);
 	__s32 (*init)(void);
 	void (*exit)(struct scx_exit_info *info);
 	__u64 flags;
@@ -155,6 +176,9 @@ extern void scx_bpf_error_bstr(char *fmt, unsigned long long *data, __u32 data__
 extern __s32 scx_bpf_pick_idle_cpu_node(const struct cpumask *allowed, int node,
 					__u64 flags) __ksym;
 extern const struct cpumask *scx_bpf_get_idle_cpumask_node(int node) __ksym;
+
+extern struct cgroup *bpf_cgroup_ancestor(struct cgroup *cgroup, int level) __ksym;
+extern void bpf_cgroup_release(struct cgroup *cgroup) __ksym;
 
 extern __u32 bpf_cpumask_any_distribute(const struct cpumask *mask) __ksym;
 

@@ -17,10 +17,10 @@ use crate::privileges;
 ///
 /// The companion is a sched_ext scheduler. It keeps whole cores for the
 /// programs that hold them, fills whole idle cores before it lets two others
-/// share one, shares the CPUs of each node by nice value, and keeps the
-/// kernel's count of idle cores per node, which the gate then reads instead of
-/// looking at every run queue. When it stops, for whatever reason, all tasks go
-/// back to the kernel's own scheduler.
+/// share one, shares the CPUs of each node by nice value and by cpu.weight of
+/// cgroups, and keeps the kernel's count of idle cores per node, which the gate
+/// then reads instead of looking at every run queue. When it stops, for whatever
+/// reason, all tasks go back to the kernel's own scheduler.
 ///
 /// It is set by the policy, which it reads when it starts. In `[companion]`:
 ///

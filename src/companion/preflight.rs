@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use libbpf_rs::btf::types::{Enum, Enum64};
+use libbpf_rs::btf::types::{Enum, Enum64, Struct};
 use libbpf_rs::btf::{Btf, BtfType};
 
 use super::Error;
@@ -74,6 +74,16 @@ pub(super) fn ops_flags() -> Result<u64, Error> {
             .map(|(_, value)| flags | value)
             .ok_or(Error::NoFlag { flag: wanted })
     })
+}
+
+/// Whether the kernel asks schedulers about cgroups: `CONFIG_EXT_GROUP_SCHED`.
+pub(super) fn has_cgroups() -> Result<bool, Error> {
+    let btf = Btf::from_vmlinux().map_err(|_| Error::NoBtf)?;
+    let ops = btf.type_by_name::<Struct<'_>>("sched_ext_ops");
+    Ok(ops.is_some_and(|ops| {
+        ops.iter()
+            .any(|member| member.name.is_some_and(|name| name == "cgroup_init"))
+    }))
 }
 
 /// Name and value of each enumerator of an enum of the kernel.

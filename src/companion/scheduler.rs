@@ -4,6 +4,7 @@
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::ptr;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapCore, MapFlags, OpenObject};
@@ -58,6 +59,13 @@ impl<'room> Scheduler<'room> {
         let ops = unsafe { &mut *open.struct_ops.companion };
         ops.flags = flags;
         ops.hotplug_seq = hotplug_seq;
+        if !preflight::has_cgroups()? {
+            // libbpf refuses what the kernel has no place for.
+            ops.cgroup_init = ptr::null_mut();
+            ops.cgroup_exit = ptr::null_mut();
+            ops.cgroup_move = ptr::null_mut();
+            ops.cgroup_set_weight = ptr::null_mut();
+        }
         configure(&mut open, config, &topology).map_err(Error::kernel(&heard, "configure"))?;
         let claims = Claims::share(&mut open.maps.claims, &mut open.maps.holders)?;
         let skel = open.load().map_err(Error::kernel(&heard, "load"))?;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The companion scheduler: comes, refuses, shares, leaves, and says why.
 
+pub(crate) mod groups;
 pub(crate) mod process;
 pub(crate) mod replay;
 pub(crate) mod switches;

@@ -112,6 +112,7 @@ fn tests() -> Vec<Test> {
         association::TESTS,
         claims::TESTS,
         companion::TESTS,
+        companion::groups::TESTS,
         companion::replay::tests::TESTS,
         companion::whole::TESTS,
         daemon::TESTS,

@@ -57,9 +57,11 @@ const WAKING: &str = "/opt/waking";
 /// How long is watched, if nothing else is asked for.
 const TIME: u64 = 10;
 
-/// The part of a holder's time that the kernel's threads may have beside it: a worker of its CPU's runs a
-/// few times in ten seconds, which is much beside a holder that sleeps most of them.
-const KERNEL: f64 = 0.001;
+/// The part of a holder's time that the kernel's threads may have beside it.
+const KERNEL: f64 = 0.0001;
+/// The same in a short time: a worker of its CPU's runs a few times in ten seconds, which is much beside a
+/// holder that sleeps most of them.
+const KERNEL_SHORT: f64 = 0.001;
 
 /// The part of a CPU that tasks have at least that could run nowhere else: a turn of 1 ms in 100 ms, and
 /// what it takes to get there.
@@ -322,7 +324,12 @@ fn is_kept_from_others(account: &Account) -> Result<()> {
 /// Nobody else ran beside it at all, but for what the kernel itself had to do.
 fn is_whole(account: &Account) -> Result<()> {
     is_kept_from_others(account)?;
-    ensure!(account.share(Beside::Kernel) <= KERNEL, "{account}");
+    let kernel = if time().as_secs() < 60 {
+        KERNEL_SHORT
+    } else {
+        KERNEL
+    };
+    ensure!(account.share(Beside::Kernel) <= kernel, "{account}");
     // It is kept while the holder sleeps, so it need not be taken again.
     let takings = account.beside(Beside::Taking).count as usize;
     ensure!(takings * 100 <= account.wakeups(), "{account}");
