@@ -140,6 +140,8 @@ struct need {
 	enum source source;
 	/* Some node was looked at. */
 	__u32 seen;
+	/* What a mask calls busy is looked at, too. */
+	__u32 by_queues;
 	/*
 	 * Of all that was seen free or whole: two looks with the same print saw the same, and nothing
 	 * there has run in between.

@@ -240,6 +240,7 @@ static __always_inline int judge(struct facts *f, struct task_struct *holder, en
 	n->own_tgid = 0;
 	n->home = bpf_get_numa_node_id();
 	n->source = SOURCE_NONE;
+	n->by_queues = false;
 	/* By a gate that is just being replaced. */
 	if (hook != HOOK_EXEC && h->newborn)
 		release(h->slot, h->id);
@@ -440,7 +441,7 @@ int BPF_PROG(on_cpu, unsigned int cpu, int target, int step)
 }
 
 /* A launch by nobody; too large for the stack. One daemon asks at a time. */
-static struct need anybody = { .own_cpu = NO_CPU, .anybody = true };
+static struct need anybody = { .own_cpu = NO_CPU, .anybody = true, .by_queues = true };
 
 /* Answers the daemon how a node stands, by the way that a launch there would be judged. */
 SEC("syscall")

@@ -161,7 +161,7 @@ static __always_inline bool see_allowed(const struct need *n, const struct core 
 }
 
 /*
- * What the mask calls busy is taken for busy: a task may be on its way there. What it calls free
+ * What the mask calls busy is taken for busy at first: a task may be on its way there. What it calls free
  * is looked at: two siblings that change at the same time can leave the mask wrong until one of
  * them changes again (update_builtin_idle(), kernel/sched/ext_idle.c). The looker's own core is
  * never in it.
@@ -290,7 +290,10 @@ enum look look_at(struct need *n, __u32 node_id)
 	sched = loaded_scheduler();
 	n->tally.source = sched.source;
 	n->tally.companion = sched.companion;
-	if (n->tally.source == SOURCE_NODE && bpf_ksym_exists(scx_bpf_get_idle_smtmask_node)) {
+	if (n->by_queues) {
+		bpf_loop(n->nr_cores, visit_core, &w, 0);
+	} else if (n->tally.source == SOURCE_NODE &&
+		   bpf_ksym_exists(scx_bpf_get_idle_smtmask_node)) {
 		look_by(scx_bpf_get_idle_smtmask_node(node_id), &w);
 	} else if (n->tally.source == SOURCE_FLAT && bpf_ksym_exists(scx_bpf_get_idle_smtmask)) {
 		look_by(scx_bpf_get_idle_smtmask(), &w);

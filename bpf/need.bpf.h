@@ -157,6 +157,14 @@ static long attempt(__u32 i, struct search *s)
 	if (n->missing || n->rehearsed || (!holds && !n->taker.id)) {
 		if (is_late(l, &n->taker))
 			return 0;
+		/*
+		 * A scheduler can take an idle CPU out of the mask and then not use it, which
+		 * brings it back only when it has been busy. So nobody is denied by a mask alone.
+		 */
+		if (n->missing && !n->by_queues && n->source != SOURCE_RUNQUEUE) {
+			n->by_queues = true;
+			return 0;
+		}
 		n->verdict = n->missing ? VERDICT_DENY : VERDICT_ADMIT;
 		return 1;
 	}

@@ -14,7 +14,9 @@ use crate::admission::gate_on_node_0;
 use crate::gate::{Gate, Verdict};
 use crate::launch::{program, starts};
 use crate::machine::{Core, Load, in_the_end, node_cores, pin};
-use crate::schedulers::{Ends, KernelLog, Scheduler, Tracking, settle, state, wait_until_none};
+use crate::schedulers::{
+    Ends, KernelLog, Scheduler, Tracking, schedulers, settle, state, wait_until_none,
+};
 use crate::skel::unguarded::{UnguardedSkel, UnguardedSkelBuilder};
 use crate::{COUNTED, COUNTED_MOST, NUMA, Needs, Test};
 
@@ -30,6 +32,12 @@ pub(crate) const TESTS: &[Test] = &[
         needs: Needs::SchedExt,
         on: COUNTED,
         run: counts_under_schedulers,
+    },
+    Test {
+        name: "i4_cores_that_a_scheduler_lost_are_free",
+        needs: Needs::SchedExt,
+        on: NUMA,
+        run: lost_idle,
     },
     Test {
         name: "only_cores_that_the_task_may_use_count",
@@ -153,6 +161,30 @@ fn counts_under_schedulers() -> Result<()> {
         wait_until_none()?;
     }
     ensure!(gate.status()?["scheduler"].is_null());
+    gate.stop()
+}
+
+/// A scheduler takes idle CPUs out of the masks, and uses none. Node 0 has one core but the launcher's.
+fn lost_idle() -> Result<()> {
+    const LAUNCHES: usize = 20;
+    let gate = counting_gate()?;
+    let cores = node_cores(0)?;
+    let mut storage = MaybeUninit::uninit();
+    let mut schedulers = schedulers(&mut storage)?;
+    let scheduler = Scheduler::attach(&mut schedulers.maps.careless)?;
+    settle(&gate)?;
+    let mut found = 0;
+    for _ in 0..LAUNCHES {
+        run_on(cores[0].cpus[0], &cores)?;
+        starts(SERVER)?;
+        let verdict = gate.verdict()?;
+        ensure!(verdict.get("source") == "node", "{verdict:?}");
+        found += usize::from(verdict.number("cores_free")? == 1);
+    }
+    drop(scheduler);
+    wait_until_none()?;
+    // The kernel's threads run there now and then.
+    ensure!(found * 4 >= LAUNCHES * 3, "found {found} of {LAUNCHES}");
     gate.stop()
 }
 

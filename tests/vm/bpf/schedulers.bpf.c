@@ -45,6 +45,17 @@ __s32 BPF_PROG(stay, struct task_struct *p, __s32 prev_cpu, __u64 wake_flags)
 	return prev_cpu;
 }
 
+extern int scx_bpf_test_and_clear_cpu_idle(__s32 cpu) __ksym __weak;
+
+/* Claims all idle CPUs, and uses none of them. */
+SEC("struct_ops/select_cpu")
+__s32 BPF_PROG(lose_idle, struct task_struct *p, __s32 prev_cpu, __u64 wake_flags)
+{
+	for (__s32 cpu = 0; cpu < 8; cpu++)
+		scx_bpf_test_and_clear_cpu_idle(cpu);
+	return prev_cpu;
+}
+
 SEC("struct_ops/update_idle")
 void BPF_PROG(track_nothing, __s32 cpu, bool idle)
 {
@@ -89,6 +100,15 @@ struct sched_ext_ops untracked = {
 	.select_cpu = (void *)stay,
 	.update_idle = (void *)track_nothing,
 	.name = "test_untracked",
+};
+
+SEC(".struct_ops.link")
+struct sched_ext_ops careless = {
+	.select_cpu = (void *)lose_idle,
+	.cpu_online = (void *)stay_online,
+	.cpu_offline = (void *)stay_offline,
+	.flags = PER_NODE,
+	.name = "test_careless",
 };
 
 SEC(".struct_ops.link")
