@@ -15,7 +15,11 @@ const OBJECTS: &[&str] = &[
     "unguarded",
 ];
 
+/// The program that the docs take apart.
+const EXAMPLE: &str = "../../docs/examples/idle_smtmask.bpf.c";
+
 fn main() {
+    println!("cargo::rerun-if-changed={EXAMPLE}");
     println!("cargo::rerun-if-changed=bpf");
     println!("cargo::rerun-if-changed=../../bpf");
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
@@ -29,11 +33,14 @@ fn main() {
         "-Werror",
         "-I../../bpf",
     ];
-    for name in OBJECTS {
+    let own = OBJECTS
+        .iter()
+        .map(|name| (format!("bpf/{name}.bpf.c"), *name));
+    for (source, name) in own.chain([(EXAMPLE.to_owned(), "idle_smtmask")]) {
         SkeletonBuilder::new()
-            .source(format!("bpf/{name}.bpf.c"))
+            .source(&source)
             .clang_args(args.into_iter().chain(["-idirafter", &headers]))
             .build_and_generate(out.join(format!("{name}.skel.rs")))
-            .unwrap_or_else(|error| panic!("bpf/{name}.bpf.c: {error:#}"));
+            .unwrap_or_else(|error| panic!("{source}: {error:#}"));
     }
 }

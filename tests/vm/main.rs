@@ -27,6 +27,7 @@ mod reload;
 mod schedulers;
 mod servant;
 mod skel;
+mod smtmask;
 mod socket;
 mod strangers;
 mod systemd;
@@ -127,6 +128,7 @@ fn tests() -> Vec<Test> {
         persist::TESTS,
         random::TESTS,
         reload::TESTS,
+        smtmask::TESTS,
         socket::TESTS,
         strangers::TESTS,
         systemd::TESTS,

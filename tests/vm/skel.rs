@@ -18,4 +18,4 @@ macro_rules! skeletons {
     )*};
 }
 
-skeletons! { bare denier oracle schedulers switches unguarded }
+skeletons! { bare denier idle_smtmask oracle schedulers switches unguarded }
