@@ -4,6 +4,7 @@
 pub(crate) mod groups;
 pub(crate) mod process;
 pub(crate) mod replay;
+pub(crate) mod stress;
 pub(crate) mod switches;
 pub(crate) mod whole;
 pub(crate) mod work;

@@ -114,6 +114,7 @@ fn tests() -> Vec<Test> {
         claims::TESTS,
         companion::TESTS,
         companion::groups::TESTS,
+        companion::stress::TESTS,
         companion::replay::tests::TESTS,
         companion::whole::TESTS,
         daemon::TESTS,

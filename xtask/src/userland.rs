@@ -52,6 +52,12 @@ const RSYSLOG: Set = Set {
     closure: true,
 };
 
+const STRESS: Set = Set {
+    name: "stress",
+    packages: &["stress-ng"],
+    closure: true,
+};
+
 const PEERS: Set = Set {
     name: "peers",
     packages: &["apparmor", "auditd", "fapolicyd"],
@@ -117,6 +123,14 @@ pub(crate) fn add_rsyslog(root: &Root, image: &mut Image) -> Result<()> {
         image.program_of(root, program)?;
     }
     Ok(())
+}
+
+/// Puts Debian's stress-ng into `image`.
+///
+/// # Errors
+/// When it cannot be fetched, or its libraries cannot be found.
+pub(crate) fn add_stress(cache: &Cache, image: &mut Image) -> Result<()> {
+    image.program_of(&Root(unpacked(cache, &STRESS)?), "usr/bin/stress-ng")
 }
 
 /// What else watches launches, to compare with.

@@ -51,8 +51,8 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
-const BUSY: &str = "/opt/busy";
-const WAKING: &str = "/opt/waking";
+pub(crate) const BUSY: &str = "/opt/busy";
+pub(crate) const WAKING: &str = "/opt/waking";
 
 /// How long is watched, if nothing else is asked for.
 const TIME: u64 = 10;

@@ -182,6 +182,9 @@ fn image(tools: &Tools, batch: &Batch) -> Result<Image> {
             image.program(&format!("bin/{program}"), &source)?;
         }
     }
+    if batch.names.iter().any(|name| name.contains("stress")) {
+        userland::add_stress(&Cache::open()?, &mut image)?;
+    }
     for program in build::PROGRAMS {
         image.program(&format!("bin/{program}"), &build::program(program))?;
     }
