@@ -333,6 +333,10 @@ struct claim_head {
 	__u64 id;
 	/* The key of its rule; 0: its program is still being executed. */
 	__u64 rule;
+	/* When it was taken, in ns of CLOCK_BOOTTIME, and by which process: of a fork, the parent. */
+	__u64 since;
+	__u32 pid;
+	__u32 pad;
 };
 
 /*
@@ -494,7 +498,7 @@ _Static_assert(sizeof(struct pace) == 16, "pace");
 _Static_assert(sizeof(struct counters) == 80, "counters");
 _Static_assert(sizeof(struct honour) == 16, "honour");
 _Static_assert(sizeof(struct change) == 16, "change");
-_Static_assert(sizeof(struct claim_head) == 16, "claim_head");
+_Static_assert(sizeof(struct claim_head) == 32, "claim_head");
 _Static_assert(sizeof(struct node) == 8, "node");
 _Static_assert(sizeof(struct topology) == 16, "topology");
 _Static_assert(sizeof(struct core) == 40, "core");

@@ -57,6 +57,10 @@ struct claim {
 	__u64 id;
 	/* The key of the rule that its program was admitted by; 0: that is still being executed. */
 	__u64 rule;
+	/* When it was taken, in ns of CLOCK_BOOTTIME, and by which process: of a fork, the parent. */
+	__u64 since;
+	__u32 pid;
+	__u32 pad;
 	/* The end of its time, in ns of CLOCK_MONOTONIC; 0: it has none. */
 	__u64 until;
 	/* Of the program that runs, and of the one that is being executed. */

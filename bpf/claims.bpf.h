@@ -39,6 +39,8 @@ struct {
 
 _Static_assert(__builtin_offsetof(struct claim, id) == 0, "claim_head");
 _Static_assert(__builtin_offsetof(struct claim, rule) == 8, "claim_head");
+_Static_assert(__builtin_offsetof(struct claim, since) == 16, "claim_head");
+_Static_assert(__builtin_offsetof(struct claim, pid) == 24, "claim_head");
 
 struct ledger {
 	/* The first free slot plus 1, and how many slots were ever used. */
@@ -73,7 +75,9 @@ struct taker {
 	__u32 exec;
 	/* The number of its domain plus 1; 0: it is not confined. */
 	__u32 domain;
-	__u32 pad;
+	/* Who makes it, and when; see struct claim. */
+	__u32 pid;
+	__u64 since;
 	/* Its last walk: what this CPU's view has is its own as long as there was no other. */
 	__u64 walk;
 };
@@ -173,6 +177,21 @@ struct {
 	__type(key, int);
 	__type(value, struct note);
 } holders SEC(".maps");
+
+/* Rings when a claim ends, while somebody waits for that: the daemon says so. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} bell SEC(".maps");
+
+__u32 awaited;
+
+/* When it is full it has been rung, and not been heard yet. */
+static __always_inline void ring(void)
+{
+	if (awaited)
+		bpf_ringbuf_output(&bell, &awaited, sizeof(awaited), 0);
+}
 
 static __always_inline struct ledger *the_ledger(void)
 {
@@ -341,6 +360,8 @@ enum taken take(struct taker *t, struct holder *h)
 			t->id = l->ticket + 1;
 			t->slot = slot;
 			c->id = t->id;
+			c->since = t->since;
+			c->pid = t->pid;
 		}
 		if (d)
 			d->cpus = v->allowed;
@@ -378,6 +399,7 @@ static __noinline int release(__u32 slot, __u64 id)
 	if (c->id == id)
 		drop(l, c, slot);
 	bpf_spin_unlock(lock);
+	ring();
 	return 0;
 }
 
@@ -424,7 +446,7 @@ static __always_inline void end_exec(struct holder *h, bool done)
 	struct bpf_spin_lock *lock = the_lock();
 	struct ledger *l = the_ledger();
 	__u64 id = h->exec_id;
-	bool begins = false;
+	bool begins = false, less = false;
 
 	if (!c || !l || !lock) {
 		h->exec_id = 0;
@@ -432,6 +454,7 @@ static __always_inline void end_exec(struct holder *h, bool done)
 	}
 	bpf_spin_lock(lock);
 	if (c->id == id) {
+		less = !done || c->now.parts.nr;
 		hold_none(l, c, &c->now.parts);
 		hold_none(l, c, &c->then.parts);
 		if (done) {
@@ -455,6 +478,8 @@ static __always_inline void end_exec(struct holder *h, bool done)
 	bpf_spin_unlock(lock);
 	if (begins)
 		begin(c);
+	if (less)
+		ring();
 }
 
 /* A task is gone: its own claim is too, its process's with the last one, and the exec's. */

@@ -232,6 +232,8 @@ static __always_inline int judge(struct facts *f, struct task_struct *holder, en
 	n->taker.exec = hook == HOOK_EXEC;
 	n->taker.slot = 0;
 	n->taker.id = 0;
+	n->taker.pid = task->tgid;
+	n->taker.since = bpf_ktime_get_boot_ns();
 	n->cores = rule->cores;
 	n->scope = rule->scope;
 	n->nodes = rule->nodes;

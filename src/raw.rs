@@ -5,6 +5,7 @@
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::libc::{
@@ -13,6 +14,7 @@ use nix::libc::{
 };
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use nix::sys::prctl::set_thp_disable;
+use nix::sys::signal::{SigHandler, Signal};
 use plain::Plain;
 
 /// Says that a generated type has no padding and no invalid bit pattern, and how many bytes
@@ -123,4 +125,35 @@ pub(crate) fn peer_groups(stream: impl AsFd) -> io::Result<Vec<gid_t>> {
             Err(errno) => return Err(errno.into()),
         }
     }
+}
+
+/// Whether SIGPIPE was ignored when this process began: the runtime of Rust ignores it before `main`.
+static SIGPIPE_IGNORED: AtomicBool = AtomicBool::new(false);
+
+#[used]
+#[unsafe(link_section = ".init_array")]
+static NOTE_SIGPIPE: extern "C" fn() = note_sigpipe;
+
+extern "C" fn note_sigpipe() {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: it only asks, into memory for the answer, which is read if there is one.
+    unsafe {
+        if libc::sigaction(libc::SIGPIPE, std::ptr::null(), action.as_mut_ptr()) == 0 {
+            let ignored = action.assume_init().sa_sigaction == libc::SIG_IGN;
+            SIGPIPE_IGNORED.store(ignored, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Does something with SIGPIPE as it was when this process began, such as to become another program.
+pub(crate) fn with_first_sigpipe<T>(act: impl FnOnce() -> T) -> T {
+    if SIGPIPE_IGNORED.load(Ordering::Relaxed) {
+        return act();
+    }
+    // SAFETY: neither is a function of this process.
+    let set = |handler| unsafe { nix::sys::signal::signal(Signal::SIGPIPE, handler) };
+    let _ = set(SigHandler::SigDfl);
+    let result = act();
+    let _ = set(SigHandler::SigIgn);
+    result
 }

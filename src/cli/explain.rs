@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `coregate explain`: why does a launch have the rule that it has, and what becomes of it?
 
-mod launch;
+pub(super) mod launch;
 mod now;
 
 use std::path::PathBuf;

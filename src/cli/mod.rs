@@ -14,6 +14,7 @@ mod mode;
 mod output;
 mod reload;
 mod replay;
+mod run;
 mod status;
 
 use std::process::ExitCode;
@@ -36,6 +37,10 @@ pub enum Exit {
     Usage = 2,
     /// This kernel lacks what is needed.
     Kernel = 3,
+    /// `coregate run` cannot execute the program, as env(1) says it.
+    NotExecutable = 126,
+    /// It has not found it.
+    NotFound = 127,
 }
 
 /// An error on its way to the user: the text, and the exit code it means.
@@ -96,6 +101,7 @@ enum Command {
     Mode(mode::Args),
     Explain(Box<explain::Args>),
     Replay(replay::Args),
+    Run(run::Args),
     Status(status::Args),
     Events(events::Args),
     Metrics(metrics::Args),
@@ -119,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Mode(args) => mode::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Replay(args) => replay::run(args),
+        Command::Run(args) => run::run(args),
         Command::Status(args) => status::run(args),
         Command::Events(args) => events::run(args),
         Command::Metrics(args) => metrics::run(args),

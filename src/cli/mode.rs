@@ -73,7 +73,8 @@ struct Why {
     reason: String,
 }
 
-fn time(text: &str) -> std::result::Result<Duration, String> {
+/// A time as it is given on the command line.
+pub(super) fn time(text: &str) -> std::result::Result<Duration, String> {
     match parse_duration(text) {
         Ok(time) if time < Duration::from_secs(1) => Err("at least 1s".into()),
         Ok(time) if time > Duration::from_secs(366 * 24 * 3600) => Err("at most a year".into()),

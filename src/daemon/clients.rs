@@ -7,6 +7,7 @@ mod door;
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::mem;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -21,6 +22,7 @@ use nix::sys::timerfd::ClockId;
 use nix::unistd::Gid;
 
 use super::alarm::Alarm;
+use super::protocol::Wait;
 use door::Listener;
 pub(super) use door::Peer;
 
@@ -60,6 +62,8 @@ pub(super) fn count(counter: &Cell<u64>) {
 pub(super) struct Reply {
     pub(super) bytes: Vec<u8>,
     pub(super) follows: bool,
+    /// The client waits, and is no client here any more.
+    pub(super) waits: Option<Wait>,
 }
 
 /// What is said to clients.
@@ -91,6 +95,7 @@ pub(super) struct Clients {
     clients: BTreeMap<u64, Client>,
     next: u64,
     turned_away: TurnedAway,
+    waiting: Vec<(OwnedFd, Peer, Wait)>,
     /// Why only root can connect.
     closed: Option<String>,
 }
@@ -129,6 +134,7 @@ impl Clients {
             clients: BTreeMap::new(),
             next: FIRST_CLIENT,
             turned_away,
+            waiting: Vec::new(),
             closed: None,
         };
         let readable = |token| EpollEvent::new(EpollFlags::EPOLLIN, token);
@@ -272,6 +278,9 @@ impl Clients {
                 Heard::More => {}
             }
             if let Some(reply) = speaker.answer(client.peer, &client.heard, new) {
+                if let Some(wait) = reply.waits {
+                    return self.hand_over(number, wait);
+                }
                 client.answered = true;
                 client.heard = Vec::new();
                 client.waiting = reply.bytes;
@@ -322,6 +331,19 @@ impl Clients {
             self.epoll.delete(&client.stream)?;
         }
         Ok(())
+    }
+
+    fn hand_over(&mut self, number: u64, wait: Wait) -> Result<()> {
+        if let Some(client) = self.clients.remove(&number) {
+            self.epoll.delete(&client.stream)?;
+            self.waiting.push((client.stream, client.peer, wait));
+        }
+        Ok(())
+    }
+
+    /// Those that wait, since this was asked last.
+    pub(super) fn take_waiting(&mut self) -> Vec<(OwnedFd, Peer, Wait)> {
+        mem::take(&mut self.waiting)
     }
 
     /// Wakes up when the next client's time is over, and not at all if there is none.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The control socket: clients that ask, and are answered; see [`super::protocol`].
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::Result;
@@ -9,7 +9,7 @@ use nix::unistd::Gid;
 use serde::Serialize;
 
 use super::clients::{Clients, Peer, Reply, Speaker, TurnedAway, count};
-use super::protocol::{Answer, MAX_QUESTION, Question, Refusal};
+use super::protocol::{Answer, MAX_QUESTION, Question, Refusal, Wait};
 use crate::report::Event;
 
 /// Where the daemon listens. Root may change what holds, and the group [`READERS`] may read.
@@ -34,7 +34,7 @@ impl Reply {
         );
         Self {
             bytes,
-            follows: false,
+            ..Self::default()
         }
     }
 
@@ -42,15 +42,19 @@ impl Reply {
     pub(super) fn events<'e>(events: impl Iterator<Item = &'e Event>, follows: bool) -> Self {
         let mut bytes = Vec::new();
         events.for_each(|event| put(&mut bytes, &Answer::Answer(event)));
-        Self { bytes, follows }
+        Self {
+            bytes,
+            follows,
+            ..Self::default()
+        }
     }
 
-    fn refusal(why: impl Into<String>) -> Self {
+    pub(super) fn refusal(why: impl Into<String>) -> Self {
         Self::one(Err::<(), _>(Refusal::failed(why)))
     }
 }
 
-fn put(lines: &mut Vec<u8>, line: &impl Serialize) {
+pub(super) fn put(lines: &mut Vec<u8>, line: &impl Serialize) {
     // There is no key that is not a string, and writing to memory does not fail.
     if serde_json::to_writer(&mut *lines, line).is_ok() {
         lines.push(b'\n');
@@ -89,6 +93,11 @@ impl Control {
             answer,
             turned_away,
         })
+    }
+
+    /// Those that wait, since this was asked last.
+    pub(super) fn take_waiting(&mut self) -> Vec<(OwnedFd, Peer, Wait)> {
+        self.clients.take_waiting()
     }
 
     /// Tells an event to the clients that follow them.
@@ -163,7 +172,7 @@ impl<F: FnMut(Question) -> Reply> Speaker for Questions<'_, F> {
 /// Whether more is asked for than to read.
 fn changes(question: &Question) -> bool {
     match question {
-        Question::Status | Question::Events { .. } => false,
+        Question::Status | Question::Events { .. } | Question::Holders | Question::Wait(_) => false,
         Question::Reload
         | Question::Rehearse { .. }
         | Question::Promote

@@ -70,7 +70,7 @@ fn reply(status: &str, head: &str, body: &str) -> Reply {
     );
     Reply {
         bytes: text.into_bytes(),
-        follows: false,
+        ..Reply::default()
     }
 }
 

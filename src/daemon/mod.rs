@@ -14,6 +14,7 @@ mod http;
 mod lock;
 mod policies;
 mod protocol;
+mod queue;
 mod record;
 mod service;
 mod state;
@@ -39,7 +40,7 @@ use crate::raw;
 use crate::report::{Severity, Sinks, Told, metrics};
 use crate::topology::{SYSFS, Topology};
 use alarm::Alarm;
-pub use client::{NoDaemon, PATIENCE, ask, ask_on};
+pub use client::{News, NoDaemon, NoRight, PATIENCE, Place, ask, ask_on};
 use clients::{Reply, TurnedAway};
 use control::{Control, READERS, SOCKET};
 use exporter::Exporter;
@@ -47,7 +48,9 @@ use history::History;
 use hotplug::Hotplug;
 pub use lock::{Busy, Lock};
 use policies::Policies;
-pub use protocol::{Question, Refusal, Turned};
+pub use protocol::{Holder, Question, Refusal, Turned, Wait};
+pub use queue::KEPT;
+use queue::Queue;
 use service::Service;
 
 const SIGNALS: u64 = 0;
@@ -58,6 +61,8 @@ const BEAT: u64 = 4;
 const LEASE: u64 = 5;
 const ORDER_END: u64 = 6;
 const METRICS: u64 = 7;
+const WAITERS: u64 = 8;
+const BELL: u64 = 9;
 
 /// How often the daemon looks after the gate in the time of a lease.
 const BEATS: u32 = 4;
@@ -140,6 +145,7 @@ impl<'obj> Daemon<'obj> {
         let prepared = exporter.prepare(&self.policies.held.metrics)?;
         exporter.apply(prepared)?;
         let hotplug = Hotplug::listen()?;
+        let mut queue = Queue::new(self.turned_away.clone())?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("cannot make an epoll")?;
         for (fd, token) in [
             (signals.as_fd(), SIGNALS),
@@ -150,6 +156,8 @@ impl<'obj> Daemon<'obj> {
             (self.lease.as_fd(), LEASE),
             (self.order_end.as_fd(), ORDER_END),
             (exporter.as_fd(), METRICS),
+            (queue.as_fd(), WAITERS),
+            (self.gate.bell_fd(), BELL),
         ] {
             epoll
                 .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))
@@ -175,6 +183,10 @@ impl<'obj> Daemon<'obj> {
                     EVENTS => _ = self.log_events()?,
                     QUESTIONS => {
                         control.serve(|question| self.answer(question, &mut exporter))?;
+                        for waiter in control.take_waiting() {
+                            queue.add(waiter)?;
+                        }
+                        self.gate.set_awaited(!queue.is_empty())?;
                         // What is said of 10,000 rules is some megabytes of small pieces.
                         raw::give_back_memory();
                     }
@@ -186,6 +198,14 @@ impl<'obj> Daemon<'obj> {
                         self.gate.beat()?;
                     }
                     ORDER_END => self.end_order()?,
+                    WAITERS => {
+                        queue.serve()?;
+                        self.gate.set_awaited(!queue.is_empty())?;
+                    }
+                    BELL => {
+                        self.gate.quiet_bell();
+                        queue.ring()?;
+                    }
                     METRICS => {
                         self.export(&mut exporter)?;
                         raw::give_back_memory();
@@ -247,6 +267,16 @@ impl<'obj> Daemon<'obj> {
                 return Reply::one(status.map_err(|error| Refusal::failed(format!("{error:#}"))));
             }
             Question::Events { follow } => return Reply::events(self.history.events(), follow),
+            Question::Holders => {
+                let holders = self.holders();
+                return Reply::one(holders.map_err(|error| Refusal::failed(format!("{error:#}"))));
+            }
+            Question::Wait(wait) => {
+                return Reply {
+                    waits: Some(wait),
+                    ..Reply::default()
+                };
+            }
             Question::Reload => ("reloaded", self.policies.reload(&mut self.gate, exporter)),
             Question::Rehearse { sources } => (
                 "rehearsal begins",

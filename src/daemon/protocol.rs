@@ -35,11 +35,46 @@ pub enum Question {
     Promote,
     /// To end the rehearsal: one answer, a [`Turned`].
     Drop,
+    /// Who holds cores: one answer, a list of [`Holder`]s.
+    Holders,
+    /// To be told when it is time to try a launch that was denied: a [`Turn`] each time. Whoever has
+    /// tried in vain says so with an empty line; who starts, or waits no longer, goes.
+    Wait(Wait),
     /// To go by another mode than the policy's, or by that again: one answer, a [`Turned`].
     Order {
         /// The change.
         step: Step,
     },
+}
+
+/// Who waits.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wait {
+    /// The rule that denied the launch, by its name: each has a queue.
+    pub rule: String,
+    /// Since when, in milliseconds of CLOCK_BOOTTIME; by that the daemon after this one knows
+    /// its place.
+    pub since: u64,
+}
+
+/// What is said to who waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Turn {
+    /// To try now.
+    Now,
+}
+
+/// A claim: who holds cores.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// By which rule; `None`: it is not in the policy any more, or the program has not started yet.
+    pub rule: Option<String>,
+    /// The process that was launched; of a fork, its parent.
+    pub pid: u32,
+    /// For how long, in milliseconds.
+    pub ms: u64,
 }
 
 /// The policy that holds after a change, or that is rehearsed.

@@ -2,10 +2,13 @@
 //! How the gate and the daemon stand, for whoever asks.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
+use nix::time::{ClockId, clock_gettime};
 
 use super::held::HeldRule;
+use super::protocol::Holder;
 use super::{Daemon, record};
 use crate::gate::{self, abi, order};
 use crate::kernel::SchedExt;
@@ -80,6 +83,22 @@ impl Daemon<'_> {
         };
         status.log = self.sinks.status();
         Ok(status)
+    }
+
+    /// Who holds cores, the longest first.
+    pub(super) fn holders(&self) -> Result<Vec<Holder>> {
+        let names = gate::names(self.policies.held.rules.iter().map(HeldRule::name));
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME)?);
+        let mut claims = self.gate.live_claims()?;
+        claims.sort_by_key(|claim| claim.since);
+        let holder = |claim: abi::claim_head| Holder {
+            rule: names.get(&claim.rule).map(|&name| name.to_owned()),
+            pid: claim.pid,
+            ms: now
+                .saturating_sub(Duration::from_nanos(claim.since))
+                .as_millis() as u64,
+        };
+        Ok(claims.into_iter().map(holder).collect())
     }
 
     /// What the gate and the daemon did not manage to do. Every field is named on both sides, so that

@@ -13,7 +13,7 @@ pub(super) use crate::raw::{bytes, live, read, write};
 plain_types! {
     candidate: 16,
     change: 16,
-    claim_head: 16,
+    claim_head: 32,
     core: 40,
     counters: 80,
     details: 1296,

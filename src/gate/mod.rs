@@ -102,6 +102,7 @@ pub struct Gate<'obj> {
     /// By the names of their programs.
     links: Vec<(String, Link)>,
     events: RingBuffer<'obj>,
+    bell: RingBuffer<'obj>,
     inbox: Rc<RefCell<Inbox>>,
     skel: GateSkel<'obj>,
     /// Entries of one half of the maps of nodes, and of cores.
@@ -235,11 +236,13 @@ impl<'obj> Gate<'obj> {
         let inbox = Rc::new(RefCell::new(Inbox::default()));
         let events =
             listen(&skel, &inbox).map_err(Error::kernel(&heard, "open the ring buffer"))?;
+        let bell = bell(&skel).map_err(Error::kernel(&heard, "open the ring buffer bell"))?;
         let generation = kept::read(&skel.maps.data_kept)?.generation.wrapping_add(1);
         let tables = PolicyTables::new(policy, generation);
         let mut gate = Self {
             links: Vec::new(),
             events,
+            bell,
             inbox,
             skel,
             node_ids,
@@ -561,6 +564,27 @@ impl<'obj> Gate<'obj> {
         Ok(self.inbox.borrow_mut().events.drain(..).collect())
     }
 
+    /// Whether somebody waits for a claim to end: only then the bell rings.
+    ///
+    /// # Errors
+    ///
+    /// The gate is of another form.
+    pub fn set_awaited(&mut self, awaited: bool) -> Result<(), Error> {
+        self.bss()?.awaited = awaited.into();
+        Ok(())
+    }
+
+    /// Readable when a claim has ended, while that is awaited.
+    pub fn bell_fd(&self) -> BorrowedFd<'_> {
+        self.skel.maps.bell.as_fd()
+    }
+
+    /// Lets the bell be silent until it rings again.
+    pub fn quiet_bell(&self) {
+        // It says nothing but that it rang.
+        let _ = self.bell.consume();
+    }
+
     /// Asks how a node stands now.
     ///
     /// # Errors
@@ -624,19 +648,32 @@ impl<'obj> Gate<'obj> {
     /// The claims could not be read.
     pub fn claims<'a>(&self, names: &Names<'a>) -> Result<HashMap<&'a str, u64>, Error> {
         let mut claims = HashMap::new();
+        for head in self.live_claims()? {
+            if let Some(&name) = names.get(&head.rule) {
+                *claims.entry(name).or_default() += 1;
+            }
+        }
+        Ok(claims)
+    }
+
+    /// How the live claims begin.
+    ///
+    /// # Errors
+    ///
+    /// The claims could not be read.
+    pub fn live_claims(&self) -> Result<Vec<abi::claim_head>, Error> {
+        let mut live = Vec::new();
         for slot in 0..self.skel.maps.claims.max_entries() {
             let value = entry(&self.skel.maps.claims, slot)?;
             let head: abi::claim_head = value
                 .as_deref()
                 .and_then(|value| abi::read(value.get(..size_of::<abi::claim_head>())?))
                 .ok_or(Error::Form("claims"))?;
-            if head.id != 0
-                && let Some(&name) = names.get(&head.rule)
-            {
-                *claims.entry(name).or_default() += 1;
+            if head.id != 0 {
+                live.push(head);
             }
         }
-        Ok(claims)
+        Ok(live)
     }
 
     /// By the names of rules, how often their programs were seen alone on their cores, and how often
@@ -745,5 +782,11 @@ fn listen<'obj>(
         }
         0
     })?;
+    builder.build()
+}
+
+fn bell<'obj>(skel: &GateSkel<'obj>) -> libbpf_rs::Result<RingBuffer<'obj>> {
+    let mut builder = RingBufferBuilder::new();
+    builder.add(&skel.maps.bell, |_| 0)?;
     builder.build()
 }

@@ -22,7 +22,7 @@ const NEW_LINKS: &str = "new-links";
 
 /// The maps of claims. The number changes with the form of what they hold: a gate that knows
 /// another form begins without claims.
-pub(super) const CLAIMS: &str = "claims-3";
+pub(super) const CLAIMS: &str = "claims-4";
 
 /// Likewise events that are not read, counts of failures, and what root said of the mode.
 pub(super) const KEPT: &str = "kept-1";

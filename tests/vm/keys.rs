@@ -351,7 +351,7 @@ fn target(gate: &Gate) -> Result<Target> {
 }
 
 /// Takes the gate down that stays.
-struct TakenDown;
+pub(crate) struct TakenDown;
 
 impl Drop for TakenDown {
     fn drop(&mut self) {

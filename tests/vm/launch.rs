@@ -2,7 +2,7 @@
 //! Programs to launch, and launching them.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::libc;
+use nix::time::{ClockId, clock_gettime};
 
 use crate::machine::work;
 
@@ -39,10 +40,14 @@ pub(crate) const THREAD_AGAIN: &str = "coregate-thread-again";
 pub(crate) const LEADERLESS: &str = "coregate-leaderless";
 /// has a child that is busy, and sleeps,
 pub(crate) const PARENT: &str = "coregate-parent";
+/// works a shift of [`SHIFT_TIME`]: it then adds its number, its beginning and its end in nanoseconds
+/// to a file, as both arguments say,
+pub(crate) const SHIFT: &str = "coregate-shift";
 /// makes a process, or a thread, and sleeps if that worked; else it ends with the errno.
 pub(crate) const FORKER: &str = "coregate-forker";
 pub(crate) const THREADER: &str = "coregate-threader";
 
+pub(crate) const SHIFT_TIME: Duration = Duration::from_millis(100);
 pub(crate) const CROWDED: usize = 8;
 pub(crate) const PERIOD: Duration = Duration::from_millis(2);
 pub(crate) const BEAT: Duration = Duration::from_micros(300);
@@ -60,6 +65,7 @@ pub(crate) fn perform() -> Option<ExitCode> {
             (1..CROWDED).for_each(|_| drop(std::thread::spawn(toil)));
             toil();
         }
+        SHIFT => shift(words.next()?, &words.next()?).ok()?,
         PERIODIC => periodically(),
         AGAIN => again(),
         THREAD_AGAIN => drop(std::thread::spawn(again).join()),
@@ -105,6 +111,14 @@ fn toil() {
     loop {
         work();
     }
+}
+
+fn shift(number: String, file: &str) -> Result<()> {
+    let now = || clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from);
+    let begin = now()?.as_nanos();
+    std::thread::sleep(SHIFT_TIME);
+    let mut file = fs::OpenOptions::new().append(true).open(file)?;
+    Ok(writeln!(file, "{number} {begin} {}", now()?.as_nanos())?)
 }
 
 fn periodically() {

@@ -24,6 +24,7 @@ mod oracle;
 mod persist;
 mod random;
 mod reload;
+mod run;
 mod schedulers;
 mod servant;
 mod skel;
@@ -129,6 +130,7 @@ fn tests() -> Vec<Test> {
         persist::TESTS,
         random::TESTS,
         reload::TESTS,
+        run::TESTS,
         smtmask::TESTS,
         socket::TESTS,
         strangers::TESTS,

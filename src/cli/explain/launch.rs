@@ -16,7 +16,7 @@ use crate::report::Event;
 
 /// What is known of a launch.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Known {
+pub(in crate::cli) struct Known {
     hook: Option<Hook>,
     exe: Option<Vec<u8>>,
     cgroup: Option<Vec<u8>>,
@@ -132,8 +132,23 @@ impl Known {
         })
     }
 
+    /// That of this program by this process. Who may not see whose namespaces it is in takes it for
+    /// one of the host's.
+    pub(in crate::cli) fn of_own_exec(exe: PathBuf, argv: Vec<Vec<u8>>) -> Result<Self> {
+        let this = Self::of_process(Path::new("/proc"), std::process::id())?;
+        let comm = fs::read("/proc/self/comm").ok();
+        Ok(Self {
+            exe: Some(exe.into_os_string().into_vec()),
+            argv: Some(argv),
+            comm: comm.map(|comm| comm.trim_ascii_end().to_vec()),
+            parent: this.exe,
+            container: this.container.or(Some(false)),
+            ..this
+        })
+    }
+
     /// For the evaluator.
-    pub(super) fn launch(&self) -> Launch<'_> {
+    pub(in crate::cli) fn launch(&self) -> Launch<'_> {
         Launch {
             hook: self.hook.unwrap_or(Hook::Exec),
             exe: self.exe.as_deref(),

@@ -23,6 +23,7 @@ impl Speaker for Counter {
         Some(Reply {
             bytes: format!("{}\n", heard.len()).into_bytes(),
             follows,
+            ..Reply::default()
         })
     }
 
@@ -30,6 +31,7 @@ impl Speaker for Counter {
         Reply {
             bytes: b"too many\n".to_vec(),
             follows: false,
+            ..Reply::default()
         }
     }
 }
