@@ -93,7 +93,7 @@ fn obey(parameter: &Parameter, gate: &Gate<'_>) -> anyhow::Result<()> {
 }
 
 /// Refuses to start where `coregate doctor` would say that the gate cannot work.
-fn can_stand_here() -> std::result::Result<(), Error> {
+pub(super) fn can_stand_here() -> std::result::Result<(), Error> {
     let needs = required(&Facts::gather(Path::new("/")));
     let exit = doctor::exit(&needs);
     if exit == Exit::Ok {

@@ -16,6 +16,7 @@ mod reload;
 mod replay;
 mod run;
 mod status;
+mod suggest;
 
 use std::process::ExitCode;
 
@@ -102,6 +103,7 @@ enum Command {
     Explain(Box<explain::Args>),
     Replay(replay::Args),
     Run(run::Args),
+    Suggest(suggest::Args),
     Status(status::Args),
     Events(events::Args),
     Metrics(metrics::Args),
@@ -126,6 +128,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::run(args),
         Command::Replay(args) => replay::run(args),
         Command::Run(args) => run::run(args),
+        Command::Suggest(args) => suggest::run(args),
         Command::Status(args) => status::run(args),
         Command::Events(args) => events::run(args),
         Command::Metrics(args) => metrics::run(args),

@@ -37,7 +37,7 @@ use crate::gate::{self, Gate, Order};
 use crate::policy::{Mode, Policy};
 use crate::privileges;
 use crate::raw;
-use crate::report::{Severity, Sinks, Told, metrics};
+use crate::report::{Event, Severity, Sinks, Told, metrics};
 use crate::topology::{SYSFS, Topology};
 use alarm::Alarm;
 pub use client::{News, NoDaemon, NoRight, PATIENCE, Place, ask, ask_on};
@@ -483,6 +483,11 @@ impl<'obj> Daemon<'obj> {
     }
 }
 
+/// The event that a record of a gate without a daemon is.
+pub fn event_of(record: &gate::Record) -> Event {
+    record::event(record, None)
+}
+
 /// The signals that the daemon reads.
 fn mask() -> SigSet {
     let mut mask = SigSet::empty();
@@ -507,7 +512,12 @@ pub fn hold_signals() -> Result<()> {
     mask().thread_block().context("cannot block signals")
 }
 
-fn signals() -> Result<SignalFd> {
+/// What [`hold_signals`] lets wait, to be read.
+///
+/// # Errors
+///
+/// The kernel refused it.
+pub fn signals() -> Result<SignalFd> {
     SignalFd::with_flags(&mask(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .context("cannot make a signalfd")
 }

@@ -22,9 +22,10 @@ use super::protocol::{Answer, Turn, Wait};
 /// How long the first may take to try: one that is stopped does not keep the others.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The pauses of the first between its tries. The program that gave up its core may be running there
-/// still; a core that comes free without a claim's end is told of by nobody.
-const FIRST_PAUSE: Duration = Duration::from_millis(2);
+/// The first pause after a try in vain; each is twice the one before. After a claim's end its program may
+/// be running still, for a moment. Else a core has to come free that nobody holds, of which nobody tells.
+const PAUSE_AFTER_END: Duration = Duration::from_millis(2);
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long those who waited for the daemon before this one have to come back before it is anybody's
@@ -228,14 +229,14 @@ impl Waiter {
         if matches!(self.state, State::Tries(_)) {
             self.pause = Duration::ZERO;
         } else {
-            self.pause = FIRST_PAUSE;
+            self.pause = PAUSE_AFTER_END;
             self.state = State::Waits;
         }
     }
 
     fn pause(&mut self) {
         self.state = State::Pauses(Instant::now() + self.pause);
-        self.pause = (2 * self.pause).clamp(FIRST_PAUSE, LAST_PAUSE);
+        self.pause = (2 * self.pause).clamp(PAUSE_AFTER_END, LAST_PAUSE);
     }
 
     /// Tells it to try, if it is time; until when there is nothing to do for it then.

@@ -201,6 +201,36 @@ impl<'obj> Gate<'obj> {
         policy: &Policy,
         topology: &Topology,
     ) -> Result<Self, Error> {
+        Self::load_with(storage, policy, topology, true)
+    }
+
+    /// Loads one that only looks on, whatever gate stands: it has no claims, its policy denies and
+    /// holds nothing, and it goes with this process.
+    ///
+    /// # Errors
+    ///
+    /// See [`Error`]; nothing stays behind.
+    pub fn look_on(
+        storage: &'obj mut MaybeUninit<OpenObject>,
+        policy: &Policy,
+        topology: &Topology,
+    ) -> Result<Self, Error> {
+        let mut gate = Self::load_with(storage, policy, topology, false)?;
+        let heard = Listening::begin();
+        let hook = &gate.skel.progs.on_exec;
+        let link = hook
+            .attach()
+            .map_err(Error::kernel(&heard, "attach on_exec"))?;
+        gate.links.push(("on_exec".into(), link));
+        Ok(gate)
+    }
+
+    fn load_with(
+        storage: &'obj mut MaybeUninit<OpenObject>,
+        policy: &Policy,
+        topology: &Topology,
+        goes_on: bool,
+    ) -> Result<Self, Error> {
         let heard = Listening::begin();
         let (node_ids, cpu_ids) = (node_ids(topology), topology.possible);
         // A claim holds a core at least, a core has a CPU; one more may be on its way to each CPU.
@@ -221,8 +251,10 @@ impl<'obj> Gate<'obj> {
             map.set_max_entries(entries.max(1) as u32)
                 .map_err(Error::kernel(&heard, "size its maps"))?;
         }
-        pins::reuse(pins::CLAIMS, &mut claim_maps!(open.maps))?;
-        pins::reuse(pins::KEPT, &mut kept_maps!(open.maps))?;
+        if goes_on {
+            pins::reuse(pins::CLAIMS, &mut claim_maps!(open.maps))?;
+            pins::reuse(pins::KEPT, &mut kept_maps!(open.maps))?;
+        }
         let rodata = open
             .maps
             .rodata_data

@@ -12,6 +12,7 @@ pub mod metrics;
 mod replay;
 mod sinks;
 mod status;
+mod suggest;
 
 pub use changes::{Change, Changes, Example, Fate, Outcome};
 pub use event::{Event, unit_of};
@@ -19,3 +20,4 @@ pub use failures::{Failure, Failures, Told};
 pub use replay::replay;
 pub use sinks::{Severity, Sinks};
 pub use status::{Events, Node, Rehearsal, Reload, Reloads, Rule, Scheduler, Sink, Status};
+pub use suggest::{Seen, Surroundings};

@@ -7,12 +7,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::libc;
-use nix::time::{ClockId, clock_gettime};
 
 use crate::machine::work;
 
@@ -41,7 +40,7 @@ pub(crate) const LEADERLESS: &str = "coregate-leaderless";
 /// has a child that is busy, and sleeps,
 pub(crate) const PARENT: &str = "coregate-parent";
 /// works a shift of [`SHIFT_TIME`]: it then adds its number, its beginning and its end in nanoseconds
-/// to a file, as both arguments say,
+/// since 1970 to a file, as both arguments say,
 pub(crate) const SHIFT: &str = "coregate-shift";
 /// makes a process, or a thread, and sleeps if that worked; else it ends with the errno.
 pub(crate) const FORKER: &str = "coregate-forker";
@@ -114,7 +113,7 @@ fn toil() {
 }
 
 fn shift(number: String, file: &str) -> Result<()> {
-    let now = || clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from);
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH);
     let begin = now()?.as_nanos();
     std::thread::sleep(SHIFT_TIME);
     let mut file = fs::OpenOptions::new().append(true).open(file)?;
