@@ -61,6 +61,9 @@ fn wrong_usage_exits_with_2_and_writes_to_stderr() {
         &["check", "a.toml", "b.toml"],
         &["doctor", "extra"],
         &["doctor", "--no-such-flag"],
+        &["run"],
+        &["run", "--no-such-flag", "true"],
+        &["suggest"],
     ];
     for args in usages {
         let output = coregate(args);
@@ -817,4 +820,54 @@ fn doctor_answers_for_this_machine() {
     assert!(
         ["node", "flat", "runqueue"].contains(&answer["idle_source"]["best"].as_str().unwrap())
     );
+}
+
+/// Where no gate stands.
+#[test]
+fn run_becomes_the_program() {
+    let run = |words: &[&str]| {
+        let output = coregate(&[&["run"], words].concat());
+        let said = (stdout(&output).to_owned(), stderr(&output).to_owned());
+        (output.status.code(), said.0, said.1)
+    };
+    let (code, out, err) = run(&[
+        "--wait",
+        "1s",
+        "--",
+        "sh",
+        "-c",
+        "echo $0 $1; exit 7",
+        "-a",
+        "b",
+    ]);
+    assert_eq!((code, &out[..], &err[..]), (Some(7), "-a b\n", ""));
+    let (code, out, err) = run(&["/no/such/program"]);
+    let expected = "coregate: cannot execute /no/such/program: No such file or directory\n";
+    assert_eq!((code, &out[..], &err[..]), (Some(127), "", expected));
+    let (code, _, err) = run(&["/proc/version"]);
+    let expected = "coregate: cannot execute /proc/version: Permission denied\n";
+    assert_eq!((code, &err[..]), (Some(126), expected));
+    assert_eq!(run(&["--wait", "soon", "true"]).0, Some(2));
+}
+
+/// Signals that whoever starts it ignores, the program ignores too, and no others: not those that
+/// the runtime of Rust does.
+#[test]
+fn run_hands_signals_on() {
+    let ignored = |trap: &str| {
+        let script = format!("{trap} exec \"$0\" run -- grep SigIgn: /proc/self/status");
+        let output = Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_coregate")])
+            .output()
+            .unwrap();
+        stdout(&output).to_owned()
+    };
+    let direct = Command::new("sh")
+        .args(["-c", "grep SigIgn: /proc/self/status"])
+        .output()
+        .unwrap();
+    assert_eq!(ignored(""), stdout(&direct));
+    let pipe = ignored("trap '' PIPE;");
+    let mask = u64::from_str_radix(pipe.trim_start_matches("SigIgn:").trim(), 16).unwrap();
+    assert_eq!(mask & 1 << 12, 1 << 12, "{pipe}");
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `coregate suggest`: a policy to begin with.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -54,28 +55,33 @@ hold = \"none\"
 /// Runs `coregate suggest`.
 pub(super) fn run(args: &Args) -> Result {
     can_stand_here()?;
-    let begin = Instant::now();
-    let (seen, lost) = watch(begin + args.observe)?;
+    // Whether it can be written is known before and not after an hour.
+    let file = args.output.as_deref().map(create).transpose()?;
+    let seen = watch(args.observe);
+    if let (Err(_), Some(path)) = (&seen, &args.output) {
+        let _ = fs::remove_file(path);
+    }
+    let (seen, lost, time) = seen?;
     let shells = fs::read_to_string("/etc/shells").unwrap_or_default();
     let resolved = |path: &str| Some(fs::canonicalize(path).ok()?.to_str()?.to_owned());
     let text = seen.policy(&Surroundings {
         user: &|uid| Some(User::from_uid(Uid::from_raw(uid)).ok()??.name),
         runs: &runs,
         shells: shells.lines().filter_map(resolved).collect(),
-        time: format_duration(Duration::from_secs(begin.elapsed().as_secs())).to_string(),
+        time: format_duration(Duration::from_secs(time.as_secs())).to_string(),
         lost,
     });
-    match &args.output {
+    match file {
         None => output::stdout(text.trim_end())?,
-        Some(path) => write(path, &text)?,
+        Some(mut file) => file
+            .write_all(text.as_bytes())
+            .context("cannot write the policy")?,
     }
     Ok(Exit::Ok)
 }
 
-fn write(path: &Path, text: &str) -> anyhow::Result<()> {
-    let file = fs::File::create_new(path);
-    let written = file.and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()));
-    written.with_context(|| format!("cannot write {}", path.display()))
+fn create(path: &Path) -> anyhow::Result<File> {
+    File::create_new(path).with_context(|| format!("cannot make {}", path.display()))
 }
 
 fn policy() -> std::result::Result<Policy, LoadError> {
@@ -91,8 +97,8 @@ fn policy() -> std::result::Result<Policy, LoadError> {
     Ok(policy)
 }
 
-/// The launches until then, or until a signal; and how many were lost.
-fn watch(end: Instant) -> std::result::Result<(Seen, u64), Error> {
+/// The launches of this time, or until a signal; how many were lost, and how long it was.
+fn watch(time: Duration) -> std::result::Result<(Seen, u64, Duration), Error> {
     let policy = policy().map_err(anyhow::Error::from)?;
     let topology =
         Topology::read(Path::new(SYSFS)).context("cannot read this machine's topology")?;
@@ -106,18 +112,23 @@ fn watch(end: Instant) -> std::result::Result<(Seen, u64), Error> {
             .add(fd, EpollEvent::new(EpollFlags::EPOLLIN, token))
             .context("cannot watch a descriptor")?;
     }
+    let words = format_duration(time);
+    output::stderr(&format!(
+        "watching launches for {words}; Ctrl-C ends it early"
+    ));
+    let begin = Instant::now();
     let mut seen = Seen::default();
     loop {
-        let left = end.saturating_duration_since(Instant::now());
+        let left = time.saturating_sub(begin.elapsed());
         let mut ready = [EpollEvent::empty(); 2];
-        let time = EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX);
-        let count = epoll.wait(&mut ready, time).unwrap_or(0);
+        let wait = EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX);
+        let count = epoll.wait(&mut ready, wait).unwrap_or(0);
         for record in gate.take_events().map_err(anyhow::Error::from)? {
             seen.add(&event_of(&record));
         }
         if left.is_zero() || ready[..count].iter().any(|event| event.data() == 0) {
             let (failures, unread) = gate.failures().map_err(anyhow::Error::from)?;
-            return Ok((seen, failures.events_lost + unread));
+            return Ok((seen, failures.events_lost + unread, begin.elapsed()));
         }
     }
 }

@@ -186,7 +186,6 @@ impl<'obj> Daemon<'obj> {
                         for waiter in control.take_waiting() {
                             queue.add(waiter)?;
                         }
-                        self.gate.set_awaited(!queue.is_empty())?;
                         // What is said of 10,000 rules is some megabytes of small pieces.
                         raw::give_back_memory();
                     }
@@ -198,10 +197,7 @@ impl<'obj> Daemon<'obj> {
                         self.gate.beat()?;
                     }
                     ORDER_END => self.end_order()?,
-                    WAITERS => {
-                        queue.serve()?;
-                        self.gate.set_awaited(!queue.is_empty())?;
-                    }
+                    WAITERS => queue.serve()?,
                     BELL => {
                         self.gate.quiet_bell();
                         queue.ring()?;
@@ -214,6 +210,7 @@ impl<'obj> Daemon<'obj> {
                     _ => {}
                 }
             }
+            self.gate.set_awaited(!queue.is_empty())?;
             for event in self.history.take_untold() {
                 control.tell(&event)?;
             }

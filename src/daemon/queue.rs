@@ -269,3 +269,6 @@ pub(super) fn boot_ms() -> Result<u64> {
     let now = clock_gettime(time::ClockId::CLOCK_BOOTTIME)?;
     Ok(Duration::from(now).as_millis() as u64)
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,6 +31,7 @@ mod skel;
 mod smtmask;
 mod socket;
 mod strangers;
+mod suggest;
 mod systemd;
 mod topology;
 mod truth;
@@ -134,6 +135,7 @@ fn tests() -> Vec<Test> {
         smtmask::TESTS,
         socket::TESTS,
         strangers::TESTS,
+        suggest::TESTS,
         systemd::TESTS,
         systemd::companion::TESTS,
         systemd::life::TESTS,
@@ -141,6 +143,7 @@ fn tests() -> Vec<Test> {
         systemd::log::TESTS,
         systemd::package::TESTS,
         systemd::rights::TESTS,
+        systemd::run::TESTS,
         systemd::storm::TESTS,
         topology::TESTS,
         truth::TESTS,

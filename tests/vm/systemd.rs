@@ -7,6 +7,7 @@ pub(crate) mod limits;
 pub(crate) mod log;
 pub(crate) mod package;
 pub(crate) mod rights;
+pub(crate) mod run;
 pub(crate) mod storm;
 
 use std::fs;
