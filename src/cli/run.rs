@@ -15,7 +15,7 @@ use nix::unistd::{AccessFlags, access, execvp};
 
 use super::explain::launch::Known;
 use super::{Error, Exit, Result, mode, output};
-use crate::daemon::{Holder, KEPT, News, NoDaemon, Place, Question, Wait, ask};
+use crate::daemon::{Holder, KEPT, News, NoRight, Place, Question, Wait, ask};
 use crate::policy::{Action, Errno as Denial, Found, Policy, Rule, evaluate};
 use crate::policy_file::{FOLDERS, ThisHost, load};
 use crate::raw;
@@ -224,8 +224,9 @@ fn wait(program: &Program, gate: &Gate, end: Instant) -> std::result::Result<Opt
                 }
                 alone = Instant::now() + KEPT;
             }
-            Err(error) if error.is::<NoDaemon>() => {}
-            Err(_) => alone = Instant::now(),
+            Err(error) if error.is::<NoRight>() => alone = Instant::now(),
+            // No daemon, or one that is about to end.
+            Err(_) => {}
         }
         let now = Instant::now();
         if alone <= now {

@@ -25,7 +25,7 @@ use crate::topology::{SYSFS, Topology};
 /// Watch launches, and write a policy to begin with
 ///
 /// It looks on for a while, beside a gate or without one, and changes no verdict. What it writes are
-/// rules for the programs that were launched in that time and still run, most launches first, each
+/// rules for the programs that were launched in that time and still run, the most frequent first, each
 /// with what was seen of it. Those that have ended by then, and shells, are commented out.
 ///
 /// SIGINT (Ctrl-C) ends it early: it writes what it has seen so far.

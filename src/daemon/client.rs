@@ -120,7 +120,7 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// No daemon runs ([`NoDaemon`]), or this user may not ask ([`NoRight`]).
+    /// No daemon runs, or this user may not ask ([`NoRight`]).
     pub fn take(wait: &Wait) -> Result<Self> {
         let mut stream = connect(Path::new(SOCKET))?;
         let mut line = serde_json::to_vec(&Question::Wait(wait.clone()))?;

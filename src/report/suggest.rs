@@ -55,8 +55,8 @@ impl Seen {
     /// Counts one more.
     pub fn add(&mut self, event: &Event) {
         self.launches += 1;
-        // Of a user's session, what is below it: its scopes have numbers.
-        let service = |unit: &&String| unit.ends_with(".service");
+        // The scopes of sessions have numbers, and any user can give a cgroup any name.
+        let service = |unit: &&String| unit.ends_with(".service") && !unit.contains(is_strange);
         let program = Program {
             exe: event.exe.clone(),
             uid: event.uid,
@@ -82,10 +82,8 @@ impl Seen {
             .programs
             .iter()
             .map(|(program, launches)| {
-                let mut pids = launches.pids.iter();
-                let running = pids
-                    .by_ref()
-                    .filter(|pid| (around.runs)(**pid, &program.exe));
+                let pids = launches.pids.iter();
+                let running = pids.filter(|pid| (around.runs)(**pid, &program.exe));
                 (running.count(), launches.all, program, launches)
             })
             .collect();
@@ -151,11 +149,10 @@ impl Seen {
 impl Program {
     /// Why there is no rule for it.
     fn unfit(&self, running: usize, shells: &BTreeSet<String>) -> Option<&'static str> {
-        let strange = |char: char| char.is_control() || char == '*' || char == '\u{fffd}';
-        if !self.exe.starts_with('/') || self.exe.len() > MAX_PATTERN || self.exe.contains(strange)
-        {
+        let Self { exe, .. } = self;
+        if !exe.starts_with('/') || exe.len() > MAX_PATTERN || exe.contains(is_strange) {
             Some("a rule cannot name it")
-        } else if shells.contains(&self.exe) {
+        } else if shells.contains(exe) {
             Some("it is a shell")
         } else if running == 0 {
             Some("it does not stay")
@@ -163,6 +160,11 @@ impl Program {
             None
         }
     }
+}
+
+/// What a rule cannot have, or would take for a pattern; and what was no UTF-8.
+fn is_strange(char: char) -> bool {
+    char.is_control() || char == '*' || char == '\u{fffd}'
 }
 
 /// One rule, with `#` before each line if there is a reason not to have it.
@@ -185,7 +187,10 @@ fn rule(
          running{why}.\n"
     );
     let hash = if reason.is_some() { "#" } else { "" };
-    let quoted = |text: &str| toml::Value::from(text).to_string();
+    let quoted = |text: &str| match text.contains(is_strange) {
+        true => format!("{text:?}"),
+        false => toml::Value::from(text).to_string(),
+    };
     let mut line = |line: String| {
         let _ = writeln!(text, "{hash}{line}");
     };

@@ -38,7 +38,7 @@ fn a_policy_has_rules_for_what_stays() {
         ("/opt/a\"b", "a.service", 1000, "deny"),
         ("/opt/a\"b", "a.service", 7, "admit"),
         ("/usr/bin/bash", "session-1.scope", 1001, "admit"),
-        ("/opt/x*", "a.service", 1002, "admit"),
+        ("/opt/x\n*", "a\u{1}.service", 1002, "admit"),
         ("/usr/bin/ls", "session-1.scope", 8, "deny"),
         ("/usr/local/a\"b", "session-1.scope", 1003, "unknown"),
     ] {
@@ -62,12 +62,11 @@ user = \"root\"
 
 # What follows most likely needs no core of its own. Take the \"#\" away where it does.
 
-# By root in a.service: 1 launches, 0 of them without a free core, 1 still running; a rule cannot name it.
+# By root: 1 launches, 0 of them without a free core, 1 still running; a rule cannot name it.
 #[[rule]]
 #name = \"x\"
-#exe = \"/opt/x*\"
+#exe = \"/opt/x\\n*\"
 #user = \"root\"
-#unit = \"a.service\"
 
 # By root: 1 launches, 0 of them without a free core, 1 still running; it is a shell.
 #[[rule]]
