@@ -79,6 +79,19 @@ fn wrong_usage_exits_with_2_and_writes_to_stderr() {
 }
 
 #[test]
+fn a_wrong_value_exits_with_2_and_is_named() {
+    for (args, named) in [
+        (["status", "--watch=0"], "invalid value '0'"),
+        (["status", "--watch=soon"], "invalid value 'soon'"),
+    ] {
+        let output = coregate(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert_eq!(stdout(&output), "", "{args:?}");
+        assert!(stderr(&output).contains(named), "{}", stderr(&output));
+    }
+}
+
+#[test]
 fn help_and_version_go_to_stdout() {
     for args in [
         &["--help"][..],

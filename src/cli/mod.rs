@@ -17,6 +17,7 @@ mod replay;
 mod run;
 mod status;
 mod suggest;
+mod terminal;
 
 use std::process::ExitCode;
 

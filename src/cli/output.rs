@@ -11,7 +11,12 @@ use serde::Serialize;
 /// Writes `text` and a newline to stdout. A reader that has gone, as in
 /// `coregate check FILE | head -0`, is no failure.
 pub(super) fn stdout(text: &str) -> anyhow::Result<()> {
-    written(writeln!(anstream::stdout().lock(), "{text}")).context("cannot write to stdout")
+    is_read(text).map(drop)
+}
+
+/// The same; whether there is still a reader.
+pub(super) fn is_read(text: &str) -> anyhow::Result<bool> {
+    written(writeln!(anstream::stdout().lock(), "{text}"))
 }
 
 /// Writes `value` as JSON and a newline to stdout.
@@ -25,14 +30,20 @@ pub(super) fn stderr(text: &str) {
     let _ = writeln!(anstream::stderr().lock(), "{text}");
 }
 
+/// Whether stdout shows colours.
+pub(super) fn stdout_is_styled() -> bool {
+    AutoStream::choice(&io::stdout()) != ColorChoice::Never
+}
+
 /// Whether stderr shows colours.
 pub(super) fn stderr_is_styled() -> bool {
     AutoStream::choice(&io::stderr()) != ColorChoice::Never
 }
 
-fn written(result: io::Result<()>) -> io::Result<()> {
+/// Whether that which was written to stdout has a reader.
+pub(super) fn written(result: io::Result<()>) -> anyhow::Result<bool> {
     match result {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        other => other.map(|()| true).context("cannot write to stdout"),
     }
 }

@@ -19,7 +19,7 @@ use crate::daemon::{event_of, hold_signals, signals};
 use crate::gate::Gate;
 use crate::policy::{Policy, Source, parse};
 use crate::policy_file::{LoadError, ThisHost};
-use crate::report::{Seen, Surroundings};
+use crate::report::{Seen, Watched};
 use crate::topology::{SYSFS, Topology};
 
 /// Watch launches, and write a policy to begin with
@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args) -> Result {
     let (seen, lost, time) = seen?;
     let shells = fs::read_to_string("/etc/shells").unwrap_or_default();
     let resolved = |path: &str| Some(fs::canonicalize(path).ok()?.to_str()?.to_owned());
-    let text = seen.policy(&Surroundings {
+    let text = seen.policy(&Watched {
         user: &|uid| Some(User::from_uid(Uid::from_raw(uid)).ok()??.name),
         runs: &runs,
         shells: shells.lines().filter_map(resolved).collect(),

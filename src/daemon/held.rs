@@ -4,7 +4,7 @@
 
 use std::ops::Deref;
 
-use crate::policy::{Hook, MAX_NAME, Origin, Policy, Rule, Scope};
+use crate::policy::{Hook, Isolation, MAX_NAME, Origin, Policy, Rule, Scope};
 use crate::raw;
 
 /// A policy without its rules, and what is to be said of these.
@@ -23,6 +23,8 @@ pub(super) struct HeldRule {
     pub(super) origin: Origin,
     /// Where its cores may lie.
     pub(super) scope: Scope,
+    /// What the companion does for them.
+    pub(super) isolation: Isolation,
     own_core: [bool; HOOKS.len()],
 }
 
@@ -55,6 +57,7 @@ impl From<&Rule> for HeldRule {
             name,
             origin: rule.origin.clone(),
             scope: rule.scope.clone(),
+            isolation: rule.isolation,
             own_core: HOOKS.map(|hook| rule.own_core(hook)),
         }
     }

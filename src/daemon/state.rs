@@ -64,6 +64,7 @@ impl Daemon<'_> {
             status.rules.push(Rule {
                 name: rule.name().to_owned(),
                 origin: rule.origin.to_string(),
+                isolation: rule.isolation.to_string(),
                 launches: counters.launches,
                 admitted: counters.admitted,
                 denied: counters.denied,

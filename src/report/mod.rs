@@ -19,5 +19,8 @@ pub use event::{Event, unit_of};
 pub use failures::{Failure, Failures, Told};
 pub use replay::replay;
 pub use sinks::{Severity, Sinks};
-pub use status::{Events, Node, Rehearsal, Reload, Reloads, Rule, Scheduler, Sink, Status};
-pub use suggest::{Seen, Surroundings};
+pub use status::{
+    Concern, Events, Node, Rehearsal, Reload, Reloads, Room, Rule, Scheduler, Sink, Status,
+    Surroundings,
+};
+pub use suggest::{Seen, Watched};

@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! The state of the gate, for `coregate status` and its `--json`.
 
+mod concerns;
+mod screen;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Changes, Failures};
 use crate::policy_file::counted;
+pub use concerns::{Concern, Surroundings};
+pub use screen::Room;
 
 /// How the gate stands at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +121,8 @@ pub struct Rule {
     pub name: String,
     /// Where it stands: file:line.
     pub origin: String,
+    /// What the companion keeps away from the cores of its programs: `strict`, `prefer`, `none`.
+    pub isolation: String,
     /// Launches that it watched.
     pub launches: u64,
     /// Launches that went on without a word against them.
@@ -173,103 +180,6 @@ pub struct Sink {
     pub waiting: u64,
     /// Why the last line was lost that was.
     pub error: Option<String>,
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheduler = self
-            .scheduler
-            .as_ref()
-            .map_or("none", |scheduler| &scheduler.ops);
-        writeln!(f, "mode        {}", self.mode)?;
-        if let Some(order) = &self.order {
-            writeln!(
-                f,
-                "order       {order}; the policy says {}",
-                self.policy_mode
-            )?;
-        }
-        if let Some(lease) = &self.lease {
-            writeln!(f, "lease       {lease}")?;
-        }
-        writeln!(f, "generation  {}", self.generation)?;
-        writeln!(f, "policy      {}", self.policy)?;
-        if let Some(Reload { time, error }) = &self.reload {
-            let outcome = error.as_ref().map_or("done".into(), |error| {
-                format!("refused, the policy before stays: {error}")
-            });
-            writeln!(f, "reload      {time}: {outcome}")?;
-        }
-        writeln!(f, "hooks       {}", self.hooks)?;
-        writeln!(f, "scheduler   {scheduler}")?;
-        writeln!(
-            f,
-            "source      {}",
-            self.source.as_deref().unwrap_or("none")
-        )?;
-        writeln!(
-            f,
-            "events      {} emitted, {} suppressed, {} lost",
-            self.events.emitted, self.events.suppressed, self.events.lost
-        )?;
-        for sink in &self.log {
-            write!(
-                f,
-                "log         {} {}: {} written, {} lost, {} waiting",
-                sink.name, sink.place, sink.written, sink.lost, sink.waiting
-            )?;
-            match &sink.error {
-                Some(error) => writeln!(f, "; {error}")?,
-                None => writeln!(f)?,
-            }
-        }
-        for failure in Failures::TABLE {
-            let count = (failure.count)(&self.failures);
-            if count > 0 {
-                writeln!(f, "failures    {count} {}", failure.words)?;
-            }
-        }
-        writeln!(f, "\nnode  cores  free  claimed  owed")?;
-        for node in &self.nodes {
-            writeln!(
-                f,
-                "{:>4}  {:>5}  {:>4}  {:>7}  {:>4}",
-                node.node, node.cores, node.free, node.claimed, node.owed
-            )?;
-        }
-        let width = self
-            .rules
-            .iter()
-            .map(|rule| rule.name.len())
-            .max()
-            .unwrap_or(0)
-            .max(4);
-        writeln!(
-            f,
-            "\n{:<width$}  launches  admitted  denied  would deny  unknown  claims  honoured  origin",
-            "rule"
-        )?;
-        for rule in &self.rules {
-            writeln!(
-                f,
-                "{:<width$}  {:>8}  {:>8}  {:>6}  {:>10}  {:>7}  {:>6}  {:>8}  {}",
-                rule.name,
-                rule.launches,
-                rule.admitted,
-                rule.denied,
-                rule.would_deny,
-                rule.unknown,
-                rule.claims,
-                rule.honoured()
-                    .map_or("-".into(), |share| format!("{share:.2}%")),
-                rule.origin
-            )?;
-        }
-        match &self.rehearsal {
-            Some(rehearsal) => write!(f, "\n{rehearsal}"),
-            None => Ok(()),
-        }
-    }
 }
 
 impl fmt::Display for Rehearsal {

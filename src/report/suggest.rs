@@ -38,7 +38,7 @@ struct Launches {
 }
 
 /// What of this machine goes into the text.
-pub struct Surroundings<'a> {
+pub struct Watched<'a> {
     /// The name of a user.
     pub user: &'a dyn Fn(u32) -> Option<String>,
     /// Whether this process still runs this program.
@@ -77,7 +77,7 @@ impl Seen {
     }
 
     /// The policy, with what it rests on in comments.
-    pub fn policy(&self, around: &Surroundings<'_>) -> String {
+    pub fn policy(&self, around: &Watched<'_>) -> String {
         let mut rules: Vec<_> = self
             .programs
             .iter()
@@ -118,11 +118,11 @@ impl Seen {
         text
     }
 
-    fn head(&self, around: &Surroundings<'_>) -> String {
+    fn head(&self, around: &Watched<'_>) -> String {
         let Self {
             launches, left_out, ..
         } = self;
-        let Surroundings { time, lost, .. } = around;
+        let Watched { time, lost, .. } = around;
         let mut text = format!(
             "# A policy to begin with, by {launches} launches that were seen in {time}.\n\
              # What ran before that, and what is launched in containers, was not seen.\n"
@@ -172,7 +172,7 @@ fn rule(
     program: &Program,
     launches: &Launches,
     (running, reason): (usize, Option<&str>),
-    (around, names): (&Surroundings<'_>, &mut BTreeSet<String>),
+    (around, names): (&Watched<'_>, &mut BTreeSet<String>),
 ) -> String {
     let Program { exe, uid, unit } = program;
     let user = (around.user)(*uid);

@@ -18,7 +18,7 @@ fn launch(exe: &str, unit: &str, pid: u32, verdict: &str) -> Event {
 
 /// What is written of these launches; processes from 1000 on still run.
 fn policy(seen: &Seen) -> String {
-    let text = seen.policy(&Surroundings {
+    let text = seen.policy(&Watched {
         user: &|uid| (uid == 0).then(|| "root".into()),
         runs: &|pid, _| pid >= 1000,
         shells: BTreeSet::from(["/usr/bin/bash".into()]),
