@@ -487,6 +487,42 @@ struct survey {
 	__u32 cores_owed;
 };
 
+/* What a CPU or a core does. */
+enum doing {
+	/* Nothing: a core is free. */
+	DOING_NOTHING = 0,
+	/* It answers the daemon, and nothing else. */
+	DOING_ANSWER = 1,
+	DOING_WORK = 2,
+	DOING_OFFLINE = 3,
+	/* The work of a claim; a core: and nothing else. */
+	DOING_CLAIM = 4,
+};
+
+/* Asked of the program draw: what a core does, by its number. */
+struct picture {
+	__u32 core;
+	/* 0 if there is no such core. */
+	__u32 nr_cpus;
+	__u32 node;
+	enum doing doing;
+	/* By hardware thread; who runs there is known of claims only: process, and key of the rule. */
+	__u32 cpu[CORE_CPUS_MAX];
+	__u32 cpu_doing[CORE_CPUS_MAX];
+	__u32 pid[CORE_CPUS_MAX];
+	__u64 rule[CORE_CPUS_MAX];
+};
+
+/* Written by the program list_claims: a claim, and whose it is. */
+struct live_claim {
+	__u64 id;
+	__u64 rule;
+	__u32 pid;
+	__u32 tid;
+	__u8 comm[16];
+	__u16 held[NODES_MAX];
+};
+
 _Static_assert(sizeof(struct settings) == 72, "settings");
 _Static_assert(sizeof(struct string) == 24, "string");
 _Static_assert(sizeof(struct suffix) == 16, "suffix");
@@ -509,5 +545,7 @@ _Static_assert(sizeof(struct event) == 952, "event");
 _Static_assert(sizeof(struct details) == 1296, "details");
 _Static_assert(sizeof(struct detailed_event) == 2248, "detailed_event");
 _Static_assert(sizeof(struct survey) == 36, "survey");
+_Static_assert(sizeof(struct picture) == 176, "picture");
+_Static_assert(sizeof(struct live_claim) == 168, "live_claim");
 
 #endif

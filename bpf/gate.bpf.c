@@ -12,6 +12,7 @@
 #include "match.bpf.h"
 #include "mode.bpf.h"
 #include "need.bpf.h"
+#include "picture.bpf.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -476,6 +477,45 @@ int survey(struct survey *s)
 	return 0;
 }
 
+/* Answers the daemon what a core does. */
+SEC("syscall")
+int draw(struct picture *p)
+{
+	bool rcu = bpf_ksym_exists(bpf_rcu_read_lock);
+
+	if (rcu)
+		bpf_rcu_read_lock();
+	draw_core(p->core);
+	if (rcu)
+		bpf_rcu_read_unlock();
+	*p = drawn;
+	return 0;
+}
+
+/* Lists the live claims, and whose they are: of a process, its first thread. */
+SEC("iter/task")
+int list_claims(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	const struct holder *h = task && any_claims() ? holder_of(task) : NULL;
+	const struct claim *c;
+	struct live_claim l = {};
+
+	if (!h || !(h->thread || (h->process && task->pid == task->tgid)))
+		return 0;
+	c = claim_at(h->slot, h->id);
+	if (!c)
+		return 0;
+	l.id = c->id;
+	l.rule = c->rule;
+	l.pid = task->tgid;
+	l.tid = task->pid;
+	bpf_probe_read_kernel_str(l.comm, sizeof(l.comm), task->comm);
+	__builtin_memcpy(l.held, c->held, sizeof(l.held));
+	bpf_seq_write(ctx->meta->seq, &l, sizeof(l));
+	return 0;
+}
+
 /*
  * An update of a map of maps returns when no program runs any more that had begun before
  * (maybe_wait_bpf_programs(), kernel/bpf/syscall.c). This one is there for that alone: before the
@@ -507,6 +547,8 @@ const struct {
 	enum key_exe key_exe;
 	struct claim_head claim_head;
 	enum order_word order_word;
+	enum doing doing;
+	struct live_claim live_claim;
 } abi_types = {};
 
 char LICENSE[] SEC("license") = "GPL";

@@ -206,6 +206,23 @@ static __always_inline void look_by(const struct cpumask *mask, struct walk *w)
 	scx_bpf_put_idle_cpumask(mask);
 }
 
+/* Looks at cores from the source of the tally. */
+static __always_inline void look_from_source(struct walk *w)
+{
+	struct need *n = w->need;
+
+	if (n->by_queues) {
+		bpf_loop(n->nr_cores, visit_core, w, 0);
+	} else if (n->tally.source == SOURCE_NODE &&
+		   bpf_ksym_exists(scx_bpf_get_idle_smtmask_node)) {
+		look_by(scx_bpf_get_idle_smtmask_node(n->at), w);
+	} else if (n->tally.source == SOURCE_FLAT && bpf_ksym_exists(scx_bpf_get_idle_smtmask)) {
+		look_by(scx_bpf_get_idle_smtmask(), w);
+	} else {
+		bpf_loop(n->nr_cores, visit_core, w, 0);
+	}
+}
+
 /* What came of looking at a node. */
 enum look {
 	LOOKED,
@@ -290,16 +307,7 @@ enum look look_at(struct need *n, __u32 node_id)
 	sched = loaded_scheduler();
 	n->tally.source = sched.source;
 	n->tally.companion = sched.companion;
-	if (n->by_queues) {
-		bpf_loop(n->nr_cores, visit_core, &w, 0);
-	} else if (n->tally.source == SOURCE_NODE &&
-		   bpf_ksym_exists(scx_bpf_get_idle_smtmask_node)) {
-		look_by(scx_bpf_get_idle_smtmask_node(node_id), &w);
-	} else if (n->tally.source == SOURCE_FLAT && bpf_ksym_exists(scx_bpf_get_idle_smtmask)) {
-		look_by(scx_bpf_get_idle_smtmask(), &w);
-	} else {
-		bpf_loop(n->nr_cores, visit_core, &w, 0);
-	}
+	look_from_source(&w);
 	if (must_look_elsewhere(n)) {
 		__u32 next = n->first_core + n->nr_cores;
 

@@ -128,6 +128,17 @@ struct task_struct {
 	struct sched_ext_entity scx;
 };
 
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
+
 struct qstr {
 	__u32 len;
 	const unsigned char *name;

@@ -92,6 +92,14 @@ fn a_wrong_value_exits_with_2_and_is_named() {
 }
 
 #[test]
+fn top_needs_a_terminal() {
+    let output = coregate(&["top"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(stdout(&output), "");
+    assert!(stderr(&output).contains("'coregate top --json'"));
+}
+
+#[test]
 fn help_and_version_go_to_stdout() {
     for args in [
         &["--help"][..],

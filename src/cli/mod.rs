@@ -18,6 +18,7 @@ mod run;
 mod status;
 mod suggest;
 mod terminal;
+mod top;
 
 use std::process::ExitCode;
 
@@ -106,6 +107,7 @@ enum Command {
     Run(run::Args),
     Suggest(suggest::Args),
     Status(status::Args),
+    Top(top::Args),
     Events(events::Args),
     Metrics(metrics::Args),
     Doctor(doctor::Args),
@@ -131,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Suggest(args) => suggest::run(args),
         Command::Status(args) => status::run(args),
+        Command::Top(args) => top::run(args),
         Command::Events(args) => events::run(args),
         Command::Metrics(args) => metrics::run(args),
         Command::Doctor(args) => doctor::run(args),

@@ -5,7 +5,9 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
-use super::terminal::{Interrupt, Interrupts, Screen, room};
+use nix::sys::signal::Signal;
+
+use super::terminal::{ENDS, Interrupt, Interrupts, Screen, room};
 use super::{Exit, Result, output};
 use crate::daemon::{Question, ask};
 use crate::kernel::SchedExt;
@@ -61,7 +63,7 @@ fn policy_warnings(path: &Path) -> Vec<Warning> {
 
 /// Says it again and again. On a terminal the daemon may go away meanwhile, and come back.
 fn watch(args: &Args, first: Status, pause: Duration) -> anyhow::Result<()> {
-    let interrupts = Interrupts::hold()?;
+    let interrupts = Interrupts::hold(&[&ENDS[..], &[Signal::SIGWINCH]].concat())?;
     let around = surroundings(&first);
     let screen = (!args.json && io::stdout().is_terminal()).then(Screen::open);
     let screen = screen.transpose()?;

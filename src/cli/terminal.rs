@@ -69,6 +69,9 @@ pub(super) enum Interrupt {
     End,
 }
 
+/// The signals that end a program.
+pub(super) const ENDS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
 /// Signals that wait to be asked for, so that a terminal can be left as it was.
 pub(super) struct Interrupts {
     signals: SignalFd,
@@ -76,15 +79,9 @@ pub(super) struct Interrupts {
 }
 
 impl Interrupts {
-    /// From here on, signals that end a program do not.
-    pub(super) fn hold() -> Result<Self> {
-        let signals = [
-            Signal::SIGINT,
-            Signal::SIGTERM,
-            Signal::SIGHUP,
-            Signal::SIGWINCH,
-        ];
-        let signals: SigSet = signals.into_iter().collect();
+    /// From here on, these signals wait.
+    pub(super) fn hold(signals: &[Signal]) -> Result<Self> {
+        let signals: SigSet = signals.iter().copied().collect();
         signals.thread_block().context("cannot block signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&signals, flags).context("cannot make a signalfd")?;

@@ -172,7 +172,12 @@ impl<F: FnMut(Question) -> Reply> Speaker for Questions<'_, F> {
 /// Whether more is asked for than to read.
 fn changes(question: &Question) -> bool {
     match question {
-        Question::Status | Question::Events { .. } | Question::Holders | Question::Wait(_) => false,
+        Question::Status
+        | Question::Cores
+        | Question::Denials { .. }
+        | Question::Events { .. }
+        | Question::Holders
+        | Question::Wait(_) => false,
         Question::Reload
         | Question::Rehearse { .. }
         | Question::Promote

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::rc::Rc;
 
+use crate::policy::Effect;
 use crate::report::Event;
 
 /// How many events are remembered: with the paths in them, less than a mebibyte.
@@ -29,6 +30,15 @@ impl History {
 
     pub(super) fn events(&self) -> impl Iterator<Item = &Event> {
         self.events.iter().map(Rc::as_ref)
+    }
+
+    /// The last ones of launches that were denied or would be, so many at most.
+    pub(super) fn denials(&self, last: usize) -> impl Iterator<Item = &Event> {
+        let denials = || {
+            self.events()
+                .filter(|event| event.effect != Effect::Admitted)
+        };
+        denials().skip(denials().count().saturating_sub(last))
     }
 
     /// Those that came since this was asked last.

@@ -263,6 +263,11 @@ impl<'obj> Daemon<'obj> {
                 let status = self.status();
                 return Reply::one(status.map_err(|error| Refusal::failed(format!("{error:#}"))));
             }
+            Question::Cores => {
+                let cores = self.cores();
+                return Reply::one(cores.map_err(|error| Refusal::failed(format!("{error:#}"))));
+            }
+            Question::Denials { last } => return Reply::events(self.history.denials(last), false),
             Question::Events { follow } => return Reply::events(self.history.events(), follow),
             Question::Holders => {
                 let holders = self.holders();

@@ -19,6 +19,13 @@ pub(super) const MAX_QUESTION: usize = 2 * MAX_SIZE as usize + (1 << 20);
 pub enum Question {
     /// How the gate stands: one answer, a [`crate::report::Status`].
     Status,
+    /// What each core does, and who holds cores: one answer, a [`crate::report::Cores`].
+    Cores,
+    /// The last events of launches that were denied, or would be: so many at most, one a line.
+    Denials {
+        /// How many.
+        last: usize,
+    },
     /// The events that are remembered, one a line; with `follow` also those that come.
     Events {
         /// Whether to go on.

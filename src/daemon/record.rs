@@ -9,7 +9,7 @@ use super::held::HeldRule;
 use crate::gate::{Record, abi};
 use crate::kernel::Source;
 use crate::policy::{Effect, Errno, Hook, Mode, Verdict, Word};
-use crate::report::{Event, unit_of};
+use crate::report::{Claim, Core, CoreState, Cpu, CpuState, Event, Held, unit_of};
 
 /// The event that a record is, with the rule that it names.
 pub(super) fn event(record: &Record, rule: Option<&HeldRule>) -> Event {
@@ -97,6 +97,56 @@ pub(super) fn source(raw: abi::source) -> Option<Source> {
         abi::source::SOURCE_FLAT => Some(Source::Flat),
         abi::source::SOURCE_RUNQUEUE => Some(Source::Runqueue),
         _ => None,
+    }
+}
+
+/// What a core does; `name` knows rules by their keys.
+pub(super) fn core(picture: &abi::picture, name: impl Fn(u64) -> Option<String>) -> Core {
+    let cpus = 0..(picture.nr_cpus as usize).min(picture.cpu.len());
+    let cpus: Vec<_> = cpus
+        .map(|i| {
+            let state = match abi::doing(picture.cpu_doing[i]) {
+                abi::doing::DOING_NOTHING | abi::doing::DOING_ANSWER => CpuState::Idle,
+                abi::doing::DOING_CLAIM => CpuState::Held,
+                abi::doing::DOING_OFFLINE => CpuState::Offline,
+                _ => CpuState::Busy,
+            };
+            let held = state == CpuState::Held;
+            Cpu {
+                cpu: picture.cpu[i],
+                state,
+                rule: held.then(|| name(picture.rule[i])).flatten(),
+                pid: held.then_some(picture.pid[i]),
+            }
+        })
+        .collect();
+    Core {
+        node: picture.node,
+        state: match picture.doing {
+            abi::doing::DOING_NOTHING => CoreState::Free,
+            abi::doing::DOING_CLAIM => CoreState::Held,
+            abi::doing::DOING_OFFLINE => CoreState::Offline,
+            _ if cpus.iter().any(|cpu| cpu.state == CpuState::Held) => CoreState::Shared,
+            _ => CoreState::Busy,
+        },
+        cpus,
+    }
+}
+
+/// A live claim; likewise.
+pub(super) fn claim(raw: &abi::live_claim, name: impl Fn(u64) -> Option<String>) -> Claim {
+    let held = (0..).zip(raw.held).filter(|(_, cores)| *cores > 0);
+    Claim {
+        rule: name(raw.rule),
+        pid: raw.pid,
+        tid: raw.tid,
+        comm: abi::text(&raw.comm),
+        holds: held
+            .map(|(node, cores)| Held {
+                node,
+                cores: cores.into(),
+            })
+            .collect(),
     }
 }
 

@@ -12,7 +12,7 @@ use super::protocol::Holder;
 use super::{Daemon, record};
 use crate::gate::{self, abi, order};
 use crate::kernel::SchedExt;
-use crate::report::{Events, Failures, Node, Rule, Scheduler, Status};
+use crate::report::{Cores, Events, Failures, Node, Rule, Scheduler, Status};
 
 impl Daemon<'_> {
     /// How it stands.
@@ -90,7 +90,7 @@ impl Daemon<'_> {
     pub(super) fn holders(&self) -> Result<Vec<Holder>> {
         let names = gate::names(self.policies.held.rules.iter().map(HeldRule::name));
         let now = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME)?);
-        let mut claims = self.gate.live_claims()?;
+        let mut claims = self.gate.claim_heads()?;
         claims.sort_by_key(|claim| claim.since);
         let holder = |claim: abi::claim_head| Holder {
             rule: names.get(&claim.rule).map(|&name| name.to_owned()),
@@ -100,6 +100,24 @@ impl Daemon<'_> {
                 .as_millis() as u64,
         };
         Ok(claims.into_iter().map(holder).collect())
+    }
+
+    /// What each core does, and who holds cores.
+    pub(super) fn cores(&self) -> Result<Cores> {
+        let rules = &self.policies.held.rules;
+        let names = gate::names(rules.iter().map(HeldRule::name));
+        let name = |key: u64| names.get(&key).map(|&name| name.to_owned());
+        let mut cores = Cores::default();
+        while let Some(picture) = self.gate.picture(cores.cores.len() as u32)? {
+            cores.cores.push(record::core(&picture, name));
+        }
+        let mut claims = self.gate.live_claims()?;
+        claims.sort_unstable_by_key(|claim| claim.id);
+        cores.claims = claims
+            .iter()
+            .map(|claim| record::claim(claim, name))
+            .collect();
+        Ok(cores)
     }
 
     /// What the gate and the daemon did not manage to do. Every field is named on both sides, so that

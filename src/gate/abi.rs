@@ -2,10 +2,10 @@
 //! The types of `bpf/abi.h` as bytes: keys and values of maps, records of the ring buffer.
 
 pub use super::skel::types::{
-    action, active, candidate, change, claim_head, claim_limits, core, counters, details, effect,
-    event, failures, hold, honour, hook, isolation, kept, key, key_exe, limits, literal,
-    literal_kind, mode, node, order, order_word, outcome, pace, rule, scope, settings, shape,
-    source, string, string_kind, suffix, survey, verdict,
+    action, active, candidate, change, claim_head, claim_limits, core, counters, details, doing,
+    effect, event, failures, hold, honour, hook, isolation, kept, key, key_exe, limits, literal,
+    literal_kind, live_claim, mode, node, order, order_word, outcome, pace, picture, rule, scope,
+    settings, shape, source, string, string_kind, suffix, survey, verdict,
 };
 use crate::raw::plain_types;
 pub(super) use crate::raw::{bytes, live, read, write};
@@ -23,9 +23,11 @@ plain_types! {
     kept: 440,
     key: 24,
     literal: 8,
+    live_claim: 168,
     node: 8,
     order: 336,
     pace: 16,
+    picture: 176,
     rule: 64,
     string: 24,
     suffix: 16,

@@ -12,6 +12,7 @@ mod topology_tables;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
+use std::io::Read;
 use std::mem::{MaybeUninit, offset_of};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::rc::Rc;
@@ -19,8 +20,12 @@ use std::sync::atomic::{Ordering, fence};
 use std::time::Duration;
 
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
-use libbpf_rs::{Link, MapCore, MapFlags, OpenObject, ProgramInput, RingBuffer, RingBufferBuilder};
+use libbpf_rs::{
+    Iter, Link, MapCore, MapFlags, OpenObject, ProgramInput, ProgramMut, RingBuffer,
+    RingBufferBuilder,
+};
 use nix::time::{ClockId, clock_gettime};
+use plain::Plain;
 
 use crate::libbpf_log::Listening;
 use crate::policy::Policy;
@@ -623,25 +628,11 @@ impl<'obj> Gate<'obj> {
     ///
     /// The kernel did not run the program that answers.
     pub fn survey(&self, node: u32) -> Result<Survey, Error> {
-        let mut context = abi::bytes(&abi::survey {
+        let asked = abi::survey {
             node,
             ..Default::default()
-        })
-        .to_vec();
-        let input = ProgramInput {
-            context_in: Some(&mut context),
-            ..Default::default()
         };
-        self.skel
-            .progs
-            .survey
-            .test_run(input)
-            .map_err(|cause| Error::Kernel {
-                what: "run the program survey".into(),
-                said: String::new(),
-                cause,
-            })?;
-        let answer: abi::survey = abi::read(&context).ok_or(Error::Form("survey"))?;
+        let answer = ask(&self.skel.progs.survey, &asked)?;
         Ok(Survey {
             free: (answer.known != 0).then_some(answer.cores_free),
             claimed: answer.cores_claimed,
@@ -652,6 +643,44 @@ impl<'obj> Gate<'obj> {
                 tracking: answer.tracking != 0,
             }),
         })
+    }
+
+    /// What the core with this number does now; `None`: there is none.
+    ///
+    /// # Errors
+    ///
+    /// The kernel did not run the program that answers.
+    pub fn picture(&self, core: u32) -> Result<Option<abi::picture>, Error> {
+        let asked = abi::picture {
+            core,
+            ..Default::default()
+        };
+        let drawn = ask(&self.skel.progs.draw, &asked)?;
+        Ok((drawn.nr_cpus > 0).then_some(drawn))
+    }
+
+    /// The live claims, and whose they are.
+    ///
+    /// # Errors
+    ///
+    /// The kernel did not go through its tasks.
+    pub fn live_claims(&self) -> Result<Vec<abi::live_claim>, Error> {
+        let failed = |said: String, cause| Error::Kernel {
+            what: "list the claims".into(),
+            said,
+            cause,
+        };
+        let heard = Listening::begin();
+        let link = self.skel.progs.list_claims.attach();
+        let link = link.map_err(|cause| failed(heard.said(), cause))?;
+        let mut bytes = Vec::new();
+        Iter::new(&link)
+            .and_then(|mut iter| Ok(iter.read_to_end(&mut bytes)?))
+            .map_err(|cause| failed(heard.said(), cause))?;
+        let claims = bytes.chunks(size_of::<abi::live_claim>());
+        claims
+            .map(|claim| abi::read(claim).ok_or(Error::Form("list_claims")))
+            .collect()
     }
 
     /// The exact counts of the rule with this number.
@@ -693,7 +722,7 @@ impl<'obj> Gate<'obj> {
     /// # Errors
     ///
     /// The claims could not be read.
-    pub fn live_claims(&self) -> Result<Vec<abi::claim_head>, Error> {
+    pub fn claim_heads(&self) -> Result<Vec<abi::claim_head>, Error> {
         let mut live = Vec::new();
         for slot in 0..self.skel.maps.claims.max_entries() {
             let value = entry(&self.skel.maps.claims, slot)?;
@@ -747,6 +776,22 @@ pub const RING_EVENTS: usize = RING_BYTES / size_of::<abi::event>();
 
 /// The size of the ring buffer `events`.
 const RING_BYTES: usize = abi::limits::RING_BYTES.0 as usize;
+
+/// Asks a program that answers in what it is asked with.
+fn ask<T: Plain + Copy + Default>(program: &ProgramMut<'_>, question: &T) -> Result<T, Error> {
+    let mut context = abi::bytes(question).to_vec();
+    let input = ProgramInput {
+        context_in: Some(&mut context),
+        ..Default::default()
+    };
+    let name = || program.name().to_string_lossy().into_owned();
+    program.test_run(input).map_err(|cause| Error::Kernel {
+        what: format!("run the program {}", name()),
+        said: String::new(),
+        cause,
+    })?;
+    abi::read(&context).ok_or(Error::Form("an answer"))
+}
 
 /// Puts a value into a map.
 fn putting(heard: &Listening) -> impl Fn(&dyn MapCore, &[u8], &[u8]) -> Result<(), Error> {

@@ -3,6 +3,7 @@
 //! change as a table.
 
 mod changes;
+mod cores;
 #[cfg(test)]
 mod docs;
 mod event;
@@ -15,10 +16,12 @@ mod status;
 mod suggest;
 
 pub use changes::{Change, Changes, Example, Fate, Outcome};
+pub use cores::{Claim, Core, CoreState, Cores, Cpu, CpuState, Held};
 pub use event::{Event, unit_of};
 pub use failures::{Failure, Failures, Told};
 pub use replay::replay;
 pub use sinks::{Severity, Sinks};
+pub(crate) use status::shortened;
 pub use status::{
     Concern, Events, Node, Rehearsal, Reload, Reloads, Room, Rule, Scheduler, Sink, Status,
     Surroundings,

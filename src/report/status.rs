@@ -12,6 +12,7 @@ use super::{Changes, Failures};
 use crate::policy_file::counted;
 pub use concerns::{Concern, Surroundings};
 pub use screen::Room;
+pub(crate) use screen::shortened;
 
 /// How the gate stands at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

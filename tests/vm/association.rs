@@ -79,7 +79,7 @@ fn parent() -> Result<()> {
 
 /// Associates the gate's programs that ask for masks with the map of a scheduler.
 fn associate(map: BorrowedFd<'_>) -> Result<()> {
-    const ASKING: [&str; 3] = ["on_exec", "on_fork", "survey"];
+    const ASKING: [&str; 4] = ["on_exec", "on_fork", "survey", "draw"];
     let programs: Vec<_> = ProgInfoIter::default()
         .filter(|program| ASKING.iter().any(|name| program.name == *name))
         .collect();

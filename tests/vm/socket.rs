@@ -109,6 +109,7 @@ fn rights() -> Result<()> {
         }
         for (words, reads) in [
             (&["status"][..], true),
+            (&["top", "--json"], true),
             (&["events"], true),
             (&["metrics"], true),
             (&["reload"], false),

@@ -74,3 +74,57 @@ fn times_are_the_clocks() {
     let off = now.duration_since(then).unwrap_or_default().abs_diff(age);
     assert!(off < Duration::from_secs(1), "{off:?}");
 }
+
+#[test]
+fn a_core_is_shared_where_others_run_beside_a_claim() {
+    let name = |key| (key == 9).then(|| "cache".to_owned());
+    let doing = [
+        abi::doing::DOING_CLAIM,
+        abi::doing::DOING_WORK,
+        abi::doing::DOING_NOTHING,
+        abi::doing::DOING_OFFLINE,
+    ];
+    let mut picture = abi::picture {
+        nr_cpus: 4,
+        node: 2,
+        doing: abi::doing::DOING_WORK,
+        ..abi::picture::default()
+    };
+    for (i, doing) in doing.into_iter().enumerate() {
+        (picture.cpu[i], picture.cpu_doing[i]) = (i as u32 + 10, doing.0);
+    }
+    (picture.pid[0], picture.rule[0]) = (117, 9);
+    let shared = core(&picture, name);
+    let states: Vec<_> = shared.cpus.iter().map(|cpu| (cpu.cpu, cpu.state)).collect();
+    let expected = [
+        (10, CpuState::Held),
+        (11, CpuState::Busy),
+        (12, CpuState::Idle),
+        (13, CpuState::Offline),
+    ];
+    assert_eq!(states, expected);
+    assert_eq!((shared.node, shared.state), (2, CoreState::Shared));
+    assert_eq!(shared.cpus[0].rule.as_deref(), Some("cache"));
+    assert_eq!((shared.cpus[0].pid, shared.cpus[1].pid), (Some(117), None));
+
+    picture.cpu_doing[0] = abi::doing::DOING_WORK.0;
+    assert_eq!(core(&picture, name).state, CoreState::Busy);
+    picture.doing = abi::doing::DOING_NOTHING;
+    assert_eq!(core(&picture, name).state, CoreState::Free);
+}
+
+#[test]
+fn a_claim_holds_cores_of_nodes() {
+    let mut raw = abi::live_claim {
+        pid: 117,
+        tid: 118,
+        rule: 8,
+        ..abi::live_claim::default()
+    };
+    put(&mut raw.comm, b"cache");
+    (raw.held[0], raw.held[3]) = (1, 2);
+    let claim = claim(&raw, |_| None);
+    let held = |node, cores| Held { node, cores };
+    assert_eq!(claim.holds, [held(0, 1), held(3, 2)]);
+    assert_eq!((claim.rule, claim.comm.as_str()), (None, "cache"));
+}
