@@ -33,6 +33,7 @@ mod socket;
 mod strangers;
 mod suggest;
 mod systemd;
+mod top;
 mod topology;
 mod truth;
 
@@ -145,6 +146,7 @@ fn tests() -> Vec<Test> {
         systemd::rights::TESTS,
         systemd::run::TESTS,
         systemd::storm::TESTS,
+        top::TESTS,
         topology::TESTS,
         truth::TESTS,
     ]
@@ -218,6 +220,9 @@ fn serve() -> Option<Result<()>> {
         [claims::contenders::WORD, count, path] => Some(claims::contenders::serve(count, path)),
         [keys::WORD, name, target] => Some(keys::serve(name, target)),
         [socket::FLOOD] => Some(socket::serve()),
+        [top::RECORD, columns, lines, seconds, ref words @ ..] => {
+            Some(top::record([columns, lines, seconds], words))
+        }
         [agreement::launcher::WORD, place] => Some(agreement::launcher::serve(place)),
         _ => None,
     }
