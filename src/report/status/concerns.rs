@@ -34,6 +34,9 @@ const COMPANION: &str = "coregate";
 /// are shown.
 const HONOURED: f64 = 99.0;
 
+/// Of fewer samples than of some seconds nothing is concluded.
+const SAMPLES: u64 = 500;
+
 /// Failures that say more of who asked than of the gate.
 const LIGHT: &[&str] = &["clients_refused", "clients_dropped"];
 
@@ -195,7 +198,9 @@ impl Status {
         let companion = |scheduler: &Scheduler| scheduler.ops == COMPANION;
         // Without the companion it is as it was said above.
         let kept = self.scheduler.as_ref().is_some_and(companion);
-        let strict = move |rule: &&Rule| kept && rule.isolation == Isolation::Strict.word();
+        let strict = move |rule: &&Rule| {
+            kept && rule.isolation == Isolation::Strict.word() && rule.samples >= SAMPLES
+        };
         self.rules.iter().filter(strict).filter_map(|rule| {
             let share = rule.honoured().filter(|share| *share < HONOURED)?;
             Some(light(
