@@ -13,6 +13,7 @@ mod demo;
 mod dist;
 mod guest;
 mod kernels;
+mod screens;
 mod setup;
 mod shell;
 mod test;
@@ -35,6 +36,12 @@ enum Task {
     Bench(bench::Args),
     /// Boot a guest with coregate inside and run one shell command in it
     Guest(shell::Shell),
+    /// Make the pictures of docs/screens anew, of what a guest shows
+    Screens {
+        /// Take the programs as they were built last
+        #[arg(long)]
+        no_build: bool,
+    },
     /// Build the packages for Debian and for distributions with RPM
     Dist(dist::Args),
     /// List the kernel series that Debian has
@@ -57,6 +64,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Test(args) => test::run(args).map(|ok| exit_code(i32::from(!ok))),
         Task::Bench(args) => bench::run(args).map(|ok| exit_code(i32::from(!ok))),
         Task::Dist(args) => dist::run(args).map(|()| ExitCode::SUCCESS),
+        Task::Screens { no_build } => screens::run(*no_build).map(|()| ExitCode::SUCCESS),
         Task::Guest(args) => shell::run(args).map(exit_code),
         Task::Kernels => {
             for offer in kernels::offers(&cache::Cache::open()?)? {

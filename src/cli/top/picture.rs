@@ -168,7 +168,7 @@ fn cell(
                 let what = match (holder(cpu), cpu.pid) {
                     (Some(rule), Some(pid)) => {
                         let pid = pid.to_string();
-                        let room = BOX.saturating_sub(pid.len() + 7);
+                        let room = BOX.saturating_sub(pid.len() + 6);
                         format!("{} {pid}", crate::report::shortened(&rule, room))
                     }
                     _ => cpu.state.word().to_owned(),
