@@ -438,49 +438,46 @@ static __always_inline long cgroup_name(struct cgroup *cgroup, __u32 level, void
 					 BPF_CORE_READ(ancestor(cgroup, level), kn, name));
 }
 
-/* The launcher's cgroup and its ancestors, from the top down. */
-struct descent {
-	struct facts *facts;
-	/* Where the steps down the hierarchy have come to, or 0. */
-	__u32 at;
-	bool unread;
-};
-
-/* Notes what rules know of the one that is i below the top. */
-static long note_place(__u32 i, struct descent *d)
+/*
+ * Notes what rules know of the launcher's cgroup or its ancestor at this level. `at` is where the
+ * steps down the hierarchy have come to, or 0; returns where they come to next, or less than 0.
+ */
+__noinline int note_place(struct facts *f, int level, __u32 at)
 {
 	struct cgroup *cgroup = bpf_get_current_task_btf()->cgroups->dfl_cgrp;
-	struct facts *f = d->facts;
 	const struct string *name;
-	long len = cgroup_name(cgroup, i + 1, f->text.byte);
+	long len;
 
-	if (len <= 0 || len > EXE_MAX) {
-		d->unread = true;
-		return 1;
-	}
+	if (!f)
+		return -EINVAL;
+	len = cgroup_name(cgroup, level, f->text.byte);
+	if (len <= 0 || len > EXE_MAX)
+		return -ENAMETOOLONG;
 	name = whole(f->half, STRING_NAME, &f->text, len - 1);
 	if (name && name->more)
 		note_string(f, STRING_NAME, name->atom, 0);
 	if (has_patterns(f->half, STRING_NAME))
 		note_patterns(f, &f->text, len - 1, STRING_NAME);
-	d->at = name && d->at ? step_down(f, d->at, name->atom) : 0;
-	return 0;
+	return name && at ? step_down(f, at, name->atom) : 0;
 }
 
 /* Notes what rules know of the launcher's cgroup and its ancestors. */
 static __always_inline void note_places(struct facts *f)
 {
-	__u32 levels = bpf_get_current_task_btf()->cgroups->dfl_cgrp->level;
+	int last = bpf_get_current_task_btf()->cgroups->dfl_cgrp->level;
 	/* Where the hierarchy begins. */
-	struct descent d = { .facts = f, .at = 1 };
+	int at = 1;
 
-	if (levels >= LEVELS_READ) {
-		levels = LEVELS_READ - 1;
-		d.unread = true;
-	}
-	bpf_loop(levels, note_place, &d, 0);
-	if (d.unread)
+	if (last >= LEVELS_READ)
 		__sync_fetch_and_add(&kept.failures.cgroups_unread, 1);
+#pragma unroll 1
+	for (int level = 1; level < LEVELS_READ && level <= last; level++) {
+		at = note_place(f, level, at);
+		if (at < 0) {
+			__sync_fetch_and_add(&kept.failures.cgroups_unread, 1);
+			return;
+		}
+	}
 }
 
 /* Where the arguments of an exec are in the launcher's memory, and how large a pointer is there. */

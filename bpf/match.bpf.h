@@ -170,7 +170,7 @@ struct trial {
 	__u32 shapes;
 };
 
-/* Those without a place, then those of each place that the launch meets. */
+/* Those without a place, or those of one of the places that the launch meets. */
 static long try_place(__u32 i, struct trial *t)
 {
 	struct facts *f = t->facts;
@@ -191,20 +191,17 @@ static long try_place(__u32 i, struct trial *t)
 	return 0;
 }
 
-/* Those of any program, then those of each that the launch meets. */
-static long try_exe(__u32 i, struct trial *t)
+/*
+ * Those of each place that the launch meets, and those without one. A function of its own, as 7.0's
+ * verifier follows a loop with a callback once more for each state that leads to it.
+ */
+__noinline int try_exe(struct facts *f, __u32 exe, __u32 shapes)
 {
-	struct facts *f = t->facts;
-	__u64 before = i - 1;
+	struct trial t = { .facts = f, .exe = exe, .shapes = shapes };
 
-	barrier_var(before);
-	if (i) {
-		if (before >= EXES_MET)
-			return 1;
-		t->exe = f->met.exe[before] & 0xffff;
-		t->shapes = f->met.exe[before] >> 16;
-	}
-	bpf_loop(1 + (t->shapes & SHAPES_OF_PLACES ? f->met.places : 0), try_place, t, 0);
+	if (!f)
+		return 0;
+	bpf_loop(1 + (shapes & SHAPES_OF_PLACES ? f->met.places : 0), try_place, &t, 0);
 	return 0;
 }
 
@@ -226,8 +223,7 @@ static __always_inline struct facts *facts_of(struct task_struct *task)
 static __noinline bool find_rule(struct facts *f, struct file *file, __u32 hook)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct trial trial = { .facts = f, .shapes = settings[f->half & 1].shapes };
-	__u32 shapes = trial.shapes;
+	__u32 own = settings[f->half & 1].shapes, shapes = own;
 
 	__builtin_memset(&f->met, 0, offsetof(struct matched, exe));
 	f->rule = NO_RULE;
@@ -249,7 +245,10 @@ static __noinline bool find_rule(struct facts *f, struct file *file, __u32 hook)
 	}
 	if (shapes & NEED_COMM)
 		note_comm(f);
-	bpf_loop(1 + f->met.exes, try_exe, &trial, 0);
+	try_exe(f, 0, own);
+#pragma unroll 1
+	for (__u32 i = 0; i < EXES_MET && i < f->met.exes; i++)
+		try_exe(f, f->met.exe[i] & 0xffff, f->met.exe[i] >> 16);
 	return f->rule != NO_RULE;
 }
 
