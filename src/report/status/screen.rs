@@ -283,8 +283,15 @@ fn rules(rules: &[Rule], width: Option<usize>, height: Option<usize>) -> String 
     if rules.is_empty() {
         return String::new();
     }
-    // The empty line before it, the head, the line below, and whatever comes next.
-    let most = height.map_or(rules.len(), |height| height.saturating_sub(4).max(1));
+    // The empty line before it, the head, and whatever comes next; the line below if not all fit.
+    let most = height.map_or(rules.len(), |height| {
+        let fits = rules.len() + 3 <= height;
+        if fits {
+            rules.len()
+        } else {
+            height.saturating_sub(4).max(1)
+        }
+    });
     let shown = busiest(rules, most);
     let mut text = String::from("\n");
     for (row, line) in lines(&columns(&shown, width)).iter().enumerate() {
