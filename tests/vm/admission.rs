@@ -19,7 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "denies_with_the_errno_of_the_rule",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: errno,
     },
@@ -37,19 +37,19 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "a_rule_for_a_user_is_for_no_other",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: user,
     },
     Test {
         name: "the_first_rule_wins",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: first_rule,
     },
     Test {
         name: "an_action_log_only_logs",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: log_only,
     },

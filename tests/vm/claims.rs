@@ -71,19 +71,19 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "a_rule_says_how_long_cores_are_held",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: hold,
     },
     Test {
         name: "a_rule_says_where_cores_may_lie",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: scope,
     },
     Test {
         name: "a_rule_says_whether_the_own_core_counts",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: own_core,
     },

@@ -34,7 +34,7 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "the_gate_goes_with_the_daemon",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: ends,
     },
@@ -46,7 +46,7 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "i9_a_full_ring_buffer_is_counted",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: full,
     },

@@ -23,7 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "the_honoured_share_is_told_by_the_next_gate",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: next_gate,
     },

@@ -58,7 +58,7 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "log_records_reach_the_kernel_audit",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: audit,
     },

@@ -57,6 +57,8 @@ enum Needs {
     OfTheRelease,
     /// A kernel with sched_ext; Debian's have it from 6.16 on.
     SchedExt,
+    /// Any of these: what it tests does not hang on that, so the newest will do.
+    AnySchedExt,
     /// A kernel with sched_ext that stands a CPU's coming and going under a scheduler: 6.16
     /// at times deadlocks then, between the hotplug and the scheduler's end.
     SchedExtHotplug,
@@ -75,6 +77,7 @@ impl Needs {
             Self::OneKernel => left_out == LeftOut::Nothing,
             Self::OfTheRelease => series == (6, 12),
             Self::SchedExt => series >= (6, 16),
+            Self::AnySchedExt => series >= (6, 16) && left_out != LeftOut::AnyKernel,
             Self::SchedExtHotplug => series >= (6, 17),
             Self::SubSchedulers => series >= (7, 2),
             Self::ExecveCheck => series >= (6, 14),

@@ -14,13 +14,13 @@ use crate::{NUMA, Needs, Test};
 pub(crate) const TESTS: &[Test] = &[
     Test {
         name: "rules_with_lists_match_in_order_and_exempt",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: lists,
     },
     Test {
         name: "a_launch_meets_all_that_a_policy_can_have_for_it",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: many,
     },

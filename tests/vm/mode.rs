@@ -24,19 +24,19 @@ use crate::{NUMA, Needs, Test};
 pub(crate) const TESTS: &[Test] = &[
     Test {
         name: "i5_a_lease_ends_without_a_daemon",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: lease,
     },
     Test {
         name: "i8_an_order_to_observe_ends_without_a_daemon",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: observe,
     },
     Test {
         name: "i8_enforcement_that_nobody_confirms_ends",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: confirm,
     },

@@ -37,13 +37,13 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "a_rehearsed_policy_changes_nothing_until_it_is_promoted",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: rehearse,
     },
     Test {
         name: "i5_a_storm_of_reloads_leaves_no_launch_without_one_whole_policy",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: storm,
     },

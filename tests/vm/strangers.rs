@@ -52,13 +52,13 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "i8_observe_never_blocks",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: observe,
     },
     Test {
         name: "i8_unknown_does_not_block_in_observe",
-        needs: Needs::AnyKernel,
+        needs: Needs::OneKernel,
         on: NUMA,
         run: unknown,
     },

@@ -10,7 +10,7 @@ use crate::{NUMA, Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[Test {
     name: "the_replay_lays_each_nanosecond_to_somebody",
-    needs: Needs::AnyKernel,
+    needs: Needs::OneKernel,
     on: NUMA,
     run,
 }];
