@@ -209,8 +209,13 @@ fn affinity() -> Result<()> {
     gate.stop()
 }
 
-/// Swaps schedulers under four exec loops and a fork loop.
-fn swap_under_storm(swaps: usize) -> Result<Ends> {
+/// Swaps schedulers of ours under a storm.
+fn swap_ours(swaps: usize) -> Result<Ends> {
+    swap_under_storm(swaps, |swap| Scheduler::load(Tracking::ALL[swap % 3]))
+}
+
+/// Loads schedulers one after the other under four exec loops and a fork loop.
+pub(crate) fn swap_under_storm<S>(swaps: usize, load: impl Fn(usize) -> Result<S>) -> Result<Ends> {
     let mut log = KernelLog::from_now()?;
     let stop = AtomicBool::new(false);
     let launches = AtomicU64::new(0);
@@ -231,7 +236,7 @@ fn swap_under_storm(swaps: usize) -> Result<Ends> {
         });
         let swapped = (0..swaps).try_for_each(|swap| {
             let before = launches.load(Ordering::Relaxed);
-            let scheduler = Scheduler::load(Tracking::ALL[swap % 3]);
+            let scheduler = load(swap);
             // Of each kind some stay long enough for their masks to be asked, some do not.
             let stay = if swap % 9 < 3 { 900 } else { 100 };
             std::thread::sleep(Duration::from_millis(stay));
@@ -252,7 +257,7 @@ fn swap_under_storm(swaps: usize) -> Result<Ends> {
 fn no_harm() -> Result<()> {
     program(SERVER)?;
     let gate = Gate::start(&Gate::policy("observe", SERVER, ""))?;
-    let ends = swap_under_storm(SWAPS)?;
+    let ends = swap_ours(SWAPS)?;
     let launches = gate.status()?["rules"][0]["launches"].as_u64().unwrap_or(0);
     ensure!(
         ends.harmed.is_empty(),
@@ -295,7 +300,7 @@ fn harm() -> Result<()> {
     let mut storage = MaybeUninit::uninit();
     let skel = unguarded(&mut storage)?;
     let _link = skel.progs.unguarded_exec.attach_lsm()?;
-    let ends = swap_under_storm(Tracking::ALL.len())?;
+    let ends = swap_ours(Tracking::ALL.len())?;
     ensure!(
         !ends.harmed.is_empty(),
         "no scheduler was harmed without the guard: {ends:?}"

@@ -21,6 +21,7 @@ mod matching;
 mod metrics;
 mod mode;
 mod oracle;
+mod others;
 mod persist;
 mod random;
 mod reload;
@@ -223,6 +224,7 @@ fn serve() -> Option<Result<()>> {
         [claims::contenders::WORD, count, path] => Some(claims::contenders::serve(count, path)),
         [keys::WORD, name, target] => Some(keys::serve(name, target)),
         [socket::FLOOD] => Some(socket::serve()),
+        [others::WORD] => Some(others::serve()),
         [top::RECORD, columns, lines, seconds, ref words @ ..] => {
             Some(top::record([columns, lines, seconds], words))
         }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use fastrand::Rng;
+use libbpf_rs::OpenObject;
 use nix::libc::EAGAIN;
 
 use crate::gate::{Gate, Verdict};
@@ -110,8 +111,15 @@ const RULES: &[Rule] = &[
     },
 ];
 
-fn policy() -> String {
-    let rules = RULES.iter().map(|rule| {
+/// Those that the machine's nodes allow for.
+fn rules(machine: &[Core]) -> Vec<&'static Rule> {
+    let has_node_1 = machine.iter().any(|core| core.node == 1);
+    let fits = |rule: &&Rule| has_node_1 || rule.scope != Scope::Node1;
+    RULES.iter().filter(fits).collect()
+}
+
+fn policy(rules: &[&Rule]) -> String {
+    let rules = rules.iter().map(|rule| {
         let Rule { path, more, .. } = rule;
         format!(
             "[[rule]]\nname = \"{}\"\nexe = \"{path}\"\n{more}\n",
@@ -167,71 +175,124 @@ struct Comparison {
 struct World {
     rng: Rng,
     machine: Vec<Core>,
+    rules: Vec<&'static Rule>,
     gate: Gate,
     running: Vec<Running>,
     load: Option<(Load, Load)>,
     scheduler: Option<Scheduler>,
 }
 
-/// With SEED in its environment it does the same again, as far as the guest's clock lets it.
 fn random() -> Result<()> {
-    let seed = std::env::var("SEED").map_or_else(|_| Ok(fastrand::u64(..)), |seed| seed.parse())?;
-    eprintln!("seed {seed}");
-    let launches = crate::soak().unwrap_or(LAUNCHES);
-    RULES.iter().try_for_each(|rule| program(rule.path))?;
     let mut storage = MaybeUninit::uninit();
-    let mut oracle = Oracle::start(&mut storage)?;
-    let mut world = World {
-        rng: Rng::with_seed(seed),
-        machine: cores()?,
-        gate: Gate::start(&policy())?,
-        running: Vec::new(),
-        load: None,
-        scheduler: None,
-    };
-    let mut comparison = Comparison::default();
-    for i in 0..launches {
-        world.change(i)?;
-        world.launch(&mut oracle, &mut comparison)?;
-        ensure!(comparison.wrong.len() < MANY, "{:#?}", comparison.wrong);
+    let mut launches = Launches::start(&mut storage)?;
+    for i in 0..crate::soak().unwrap_or(LAUNCHES) {
+        if i.is_multiple_of(100) && !state().is_empty() {
+            launches.world.swap_scheduler()?;
+        }
+        launches.one()?;
     }
-    eprintln!(
-        "{launches} launches compared: {} admitted, {} beside claims, {} denied by them alone; the \
-         oracle was sure of {}; {} wrong",
-        comparison.admitted,
-        comparison.beside_claims,
-        comparison.denied_by_claims,
-        comparison.sure,
-        comparison.wrong.len()
-    );
-    ensure!(comparison.wrong.is_empty(), "{:#?}", comparison.wrong);
-    ensure!(comparison.sure * 2 > launches, "{comparison:?}");
-    ensure!(
-        comparison.admitted * 10 > launches && comparison.admitted * 10 < launches * 9,
-        "{comparison:?}"
-    );
-    ensure!(
-        comparison.denied_by_claims * 50 > launches,
-        "{comparison:?}"
-    );
-    world.running.clear();
-    let status = world.gate.status()?;
-    for node in status["nodes"].as_array().context("no nodes")? {
-        ensure!(node["claimed"] == 0, "{status}");
+    launches.end()
+}
+
+/// Random launches, each of which is compared with the oracle.
+pub(crate) struct Launches<'obj> {
+    oracle: Oracle<'obj>,
+    world: World,
+    comparison: Comparison,
+    count: u64,
+}
+
+impl<'obj> Launches<'obj> {
+    /// With SEED in its environment it does the same again, as far as the guest's clock lets it.
+    pub(crate) fn start(storage: &'obj mut MaybeUninit<OpenObject>) -> Result<Self> {
+        let random = |_| Ok(fastrand::u64(..));
+        let seed = std::env::var("SEED").map_or_else(random, |seed| seed.parse())?;
+        eprintln!("seed {seed}");
+        let machine = cores()?;
+        let rules = rules(&machine);
+        rules.iter().try_for_each(|rule| program(rule.path))?;
+        Ok(Self {
+            oracle: Oracle::start(storage)?,
+            world: World {
+                rng: Rng::with_seed(seed),
+                gate: Gate::start(&policy(&rules))?,
+                machine,
+                rules,
+                running: Vec::new(),
+                load: None,
+                scheduler: None,
+            },
+            comparison: Comparison::default(),
+            count: 0,
+        })
     }
-    world.gate.stop()
+
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.world.gate
+    }
+
+    /// How many verdicts were wrong so far.
+    pub(crate) fn wrong(&self) -> usize {
+        self.comparison.wrong.len()
+    }
+
+    /// One more, after which something else goes on.
+    pub(crate) fn one(&mut self) -> Result<()> {
+        self.count += 1;
+        self.world.change()?;
+        self.world.launch(&mut self.oracle, &mut self.comparison)?;
+        let wrong = &self.comparison.wrong;
+        ensure!(wrong.len() < MANY, "{wrong:#?}");
+        Ok(())
+    }
+
+    /// Ends all that was started; an error if a verdict was wrong, or too little was seen.
+    pub(crate) fn end(mut self) -> Result<()> {
+        self.comparison.judge(self.count)?;
+        self.world.running.clear();
+        let status = self.world.gate.status()?;
+        for node in status["nodes"].as_array().context("no nodes")? {
+            ensure!(node["claimed"] == 0, "{status}");
+        }
+        self.world.gate.stop()
+    }
+}
+
+impl Comparison {
+    fn judge(&self, launches: u64) -> Result<()> {
+        eprintln!(
+            "{launches} launches compared: {} admitted, {} beside claims, {} denied by them alone; \
+             the oracle was sure of {}; {} wrong",
+            self.admitted,
+            self.beside_claims,
+            self.denied_by_claims,
+            self.sure,
+            self.wrong.len()
+        );
+        ensure!(self.wrong.is_empty(), "{:#?}", self.wrong);
+        ensure!(self.sure * 2 > launches, "{self:?}");
+        ensure!(
+            self.admitted * 10 > launches && self.admitted * 10 < launches * 9,
+            "{self:?}"
+        );
+        ensure!(self.denied_by_claims * 50 > launches, "{self:?}");
+        Ok(())
+    }
 }
 
 impl World {
-    /// Changes the load, ends programs, swaps the scheduler: sometimes.
-    fn change(&mut self, i: u64) -> Result<()> {
-        if i.is_multiple_of(100) && !state().is_empty() {
-            drop(self.scheduler.take());
-            let kind = self.rng.usize(..=Tracking::ALL.len());
-            if let Some(&tracking) = Tracking::ALL.get(kind) {
-                self.scheduler = Some(Scheduler::load(tracking)?);
-            }
+    /// Some scheduler of ours, or none, takes the place of the one that was.
+    fn swap_scheduler(&mut self) -> Result<()> {
+        drop(self.scheduler.take());
+        let kind = self.rng.usize(..=Tracking::ALL.len());
+        if let Some(&tracking) = Tracking::ALL.get(kind) {
+            self.scheduler = Some(Scheduler::load(tracking)?);
         }
+        Ok(())
+    }
+
+    /// Changes the load, ends programs: sometimes.
+    fn change(&mut self) -> Result<()> {
         if self.rng.u32(..10) == 0 {
             let cpus: Vec<u32> = self
                 .machine
@@ -282,7 +343,7 @@ impl World {
     }
 
     fn launch(&mut self, oracle: &mut Oracle<'_>, comparison: &mut Comparison) -> Result<()> {
-        let rule = &RULES[self.rng.usize(..RULES.len())];
+        let rule = self.rules[self.rng.usize(..self.rules.len())];
         let spinning = self.running.iter().filter(|running| running.spins).count();
         let name = match self.rng.u32(..10) {
             0..2 if spinning < SPINNING => SPINNER,
@@ -334,9 +395,11 @@ impl World {
                 continue;
             }
             if !right || verdict.get("verdict") == "unknown" {
-                comparison.wrong.push(format!(
+                let wrong = format!(
                     "{verdict:?}, but {surely} {maybe} for {wanted:?} and {may_be:?} by {truth:?}"
-                ));
+                );
+                eprintln!("{wrong}");
+                comparison.wrong.push(wrong);
             } else if surely == maybe {
                 comparison.sure += 1;
             } else {

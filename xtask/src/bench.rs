@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! `cargo xtask bench`: what a launch costs, in instructions, against the budgets.
 
-mod companion;
+pub(crate) mod companion;
 mod peers;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args as Arguments;
 use serde_json::{Value, json};
 
@@ -18,7 +17,7 @@ use crate::cache::Cache;
 use crate::guest::{Guest, Image, Limits, Topology};
 use crate::kernels::Kernel;
 use crate::userland::Root;
-use crate::{build, kernels, setup, userland};
+use crate::{build, docs, kernels, setup, userland};
 
 /// Arguments of `cargo xtask bench`.
 #[derive(Arguments)]
@@ -408,29 +407,13 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
 }
 
 /// What the tables stand between in the docs.
-const MARKS: [&str; 2] = ["<!-- bench -->\n", "<!-- end of bench -->\n"];
+pub(crate) const MARKS: [&str; 2] = ["<!-- bench -->\n", "<!-- end of bench -->\n"];
 
-/// Puts the table in the place of the one that the docs have between these marks.
+/// Puts the table, as it was printed, into docs/performance.md.
 fn write(marks: [&str; 2], table: &str) -> Result<()> {
-    let path = build::repository().join("docs/performance.md");
-    let docs = fs::read_to_string(&path)?;
-    fs::write(
-        path,
-        with_table(&docs, marks, table).context("the docs have no table")?,
-    )?;
-    Ok(())
-}
-
-/// A text whose part between the marks is the table.
-fn with_table(docs: &str, [begin, end]: [&str; 2], table: &str) -> Option<String> {
-    let (before, rest) = docs.split_once(begin)?;
-    let (_, after) = rest.split_once(end)?;
     let lines = table.lines().map(|line| format!("    {line}"));
     let lines: Vec<_> = lines.map(|line| line.trim_end().to_owned()).collect();
-    Some(format!(
-        "{before}{begin}\n{}\n\n{end}{after}",
-        lines.join("\n")
-    ))
+    docs::put("docs/performance.md", marks, &lines.join("\n"))
 }
 
 fn image(busybox: &Path, word: &str) -> Result<Image> {
@@ -600,18 +583,6 @@ mod tests {
         found.note(&BIG, "row exec/running 9000 1");
         let growths = rows().filter_map(|row| found.growth(row));
         assert_eq!(growths.collect::<Vec<_>>(), [1.25, 1.5, 1.5]);
-    }
-
-    #[test]
-    fn the_docs_have_one_table() {
-        let docs = "a\n<!-- bench -->\nold\n<!-- end of bench -->\nb\n";
-        let new = "a\n<!-- bench -->\n\n    1\n\n    2\n\n<!-- end of bench -->\nb\n";
-        assert_eq!(with_table(docs, MARKS, "1\n\n2\n").as_deref(), Some(new));
-        assert_eq!(with_table("a\n", MARKS, "1\n"), None);
-        let docs = include_str!("../../docs/performance.md");
-        for marks in [MARKS, companion::MARKS] {
-            assert!(with_table(docs, marks, "1\n").is_some());
-        }
     }
 
     #[test]

@@ -27,6 +27,8 @@ const PREFIXES: &[&str] = &["linux-binary-", "linux-image-"];
 pub(crate) struct Kernel {
     /// Such as `6.18`.
     pub(crate) series: String,
+    /// Such as `6.18.15+deb13-cloud-amd64`.
+    pub(crate) release: String,
     /// The image in the cache.
     pub(crate) image: PathBuf,
 }
@@ -117,8 +119,42 @@ pub(crate) fn get(cache: &Cache, series: &str) -> Result<Kernel> {
     }
     Ok(Kernel {
         series: offer.series(),
+        release: offer.release.clone(),
         image,
     })
+}
+
+/// What the kernel was configured with, in the cache.
+///
+/// # Errors
+/// When it cannot be fetched.
+pub(crate) fn config(cache: &Cache, kernel: &Kernel) -> Result<PathBuf> {
+    let release = &kernel.release;
+    let config = cache.dir("configs")?.join(release);
+    if !config.exists() {
+        let apt = Apt::open(cache)?;
+        // Where a kernel is more than one package it is in the one that all need.
+        let base = format!("linux-base-{release}");
+        let package = match apt.names(&base)?.contains(&base) {
+            true => base,
+            false => format!("linux-image-{release}"),
+        };
+        let unpacked = cache.dir("configs")?.join("unpacked");
+        let _ = fs::remove_dir_all(&unpacked);
+        apt.unpack(&package, &cache::make_dir(&unpacked)?)?;
+        // From 7.0 on it stands with the modules.
+        [
+            format!("boot/config-{release}"),
+            format!("usr/lib/modules/{release}/config"),
+        ]
+        .iter()
+        .map(|name| unpacked.join(name))
+        .find(|name| name.exists())
+        .ok_or_else(|| anyhow!("the package {package} holds no configuration"))
+        .and_then(|name| Ok(fs::rename(name, &config)?))?;
+        let _ = fs::remove_dir_all(&unpacked);
+    }
+    Ok(config)
 }
 
 fn newest_of_each(offers: impl Iterator<Item = Offer>) -> Vec<Offer> {

@@ -11,8 +11,10 @@ mod command;
 mod debian;
 mod demo;
 mod dist;
+mod docs;
 mod guest;
 mod kernels;
+mod schedulers;
 mod screens;
 mod setup;
 mod shell;
@@ -36,6 +38,8 @@ enum Task {
     Bench(bench::Args),
     /// Boot a guest with coregate inside and run one shell command in it
     Guest(shell::Shell),
+    /// Try the gate next to schedulers that other people make
+    Schedulers(schedulers::Args),
     /// Make the pictures of docs/screens anew, of what a guest shows
     Screens {
         /// Take the programs as they were built last
@@ -63,6 +67,7 @@ fn run(task: &Task) -> Result<ExitCode> {
         Task::Demo => demo::run().map(exit_code),
         Task::Test(args) => test::run(args).map(|ok| exit_code(i32::from(!ok))),
         Task::Bench(args) => bench::run(args).map(|ok| exit_code(i32::from(!ok))),
+        Task::Schedulers(args) => schedulers::run(args).map(|()| ExitCode::SUCCESS),
         Task::Dist(args) => dist::run(args).map(|()| ExitCode::SUCCESS),
         Task::Screens { no_build } => screens::run(*no_build).map(|()| ExitCode::SUCCESS),
         Task::Guest(args) => shell::run(args).map(exit_code),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! Finds out what a machine lacks and installs it where it may.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -38,6 +39,15 @@ const PACKAGES: &[&str] = &[
     "uidmap",
 ];
 
+/// Debian packages that other people's schedulers are built with.
+const FOR_SCHEDULERS: &[&str] = &[
+    "clang-19",
+    "libelf-dev",
+    "libseccomp-dev",
+    "protobuf-compiler",
+    "zlib1g-dev",
+];
+
 /// The one version whose answers the checks rest on.
 const CARGO_DENY: &str = "cargo-deny@0.20.2";
 
@@ -46,6 +56,14 @@ const FOR_PACKAGES: &[&str] = &["lintian", "rpm", "rpmlint"];
 
 const CARGO_DEB: &str = "cargo-deb@3.8.0";
 const CARGO_GENERATE_RPM: &str = "cargo-generate-rpm@0.21.1";
+
+/// Schedulers that other people make, from their crates.
+pub(crate) const SCHEDULERS: &[&str] = &[
+    "scx_bpfland@1.1.4",
+    "scx_cosmos@1.1.7",
+    "scx_lavd@1.1.4",
+    "scx_rusty@1.1.4",
+];
 
 /// Installs the packages that are missing.
 ///
@@ -98,7 +116,7 @@ pub(crate) fn components() -> Result<()> {
 /// # Errors
 /// When it cannot be built.
 pub(crate) fn cargo_deny(cache: &Cache) -> Result<PathBuf> {
-    tool(cache, CARGO_DENY)
+    tool(cache, CARGO_DENY, None)
 }
 
 /// The path of cargo-deb, built into the cache if it is not there yet.
@@ -106,7 +124,7 @@ pub(crate) fn cargo_deny(cache: &Cache) -> Result<PathBuf> {
 /// # Errors
 /// When it cannot be built.
 pub(crate) fn cargo_deb(cache: &Cache) -> Result<PathBuf> {
-    tool(cache, CARGO_DEB)
+    tool(cache, CARGO_DEB, None)
 }
 
 /// The path of cargo-generate-rpm, built into the cache if it is not there yet.
@@ -114,7 +132,21 @@ pub(crate) fn cargo_deb(cache: &Cache) -> Result<PathBuf> {
 /// # Errors
 /// When it cannot be built.
 pub(crate) fn cargo_generate_rpm(cache: &Cache) -> Result<PathBuf> {
-    tool(cache, CARGO_GENERATE_RPM)
+    tool(cache, CARGO_GENERATE_RPM, None)
+}
+
+/// The programs of [`SCHEDULERS`], in that order, built into the cache if they are not there yet.
+///
+/// # Errors
+/// When one cannot be built, or what it is built with cannot be installed.
+pub(crate) fn schedulers(cache: &Cache) -> Result<Vec<PathBuf>> {
+    install(FOR_SCHEDULERS)?;
+    // Most of what they are made of is the same.
+    let target = cache.dir("tools/schedulers")?;
+    let build = |wanted: &&str| tool(cache, wanted, Some(&target));
+    let programs = SCHEDULERS.iter().map(build).collect();
+    let _ = fs::remove_dir_all(target);
+    programs
 }
 
 /// Installs what looks at packages.
@@ -125,8 +157,8 @@ pub(crate) fn package_checkers() -> Result<()> {
     install(FOR_PACKAGES)
 }
 
-/// The program of the crate `NAME@VERSION`.
-fn tool(cache: &Cache, wanted: &str) -> Result<PathBuf> {
+/// The program of the crate `NAME@VERSION`, built in `target` where more are built there.
+fn tool(cache: &Cache, wanted: &str, target: Option<&Path>) -> Result<PathBuf> {
     let (name, _) = wanted.split_once('@').context("a tool has a version")?;
     let dir = cache.dir(&format!("tools/{wanted}"))?;
     let program = dir.join("bin").join(name);
@@ -139,7 +171,11 @@ fn tool(cache: &Cache, wanted: &str) -> Result<PathBuf> {
             // What is set for this workspace is not meant for a tool.
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("RUSTFLAGS")
+            .env("BPF_CLANG", "clang-19")
             .current_dir(&dir);
+        if let Some(target) = target {
+            install.env("CARGO_TARGET_DIR", target);
+        }
         command::run(&mut install)?;
     }
     Ok(program)

@@ -13,7 +13,7 @@ pub(super) const MACHINE: Machine = Machine {
     ..super::SMALL
 };
 
-pub(super) const MARKS: [&str; 2] = [
+pub(crate) const MARKS: [&str; 2] = [
     "<!-- bench companion -->\n",
     "<!-- end of bench companion -->\n",
 ];
