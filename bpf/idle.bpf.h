@@ -210,13 +210,11 @@ static __always_inline void look_by(const struct cpumask *mask, struct walk *w)
 static __always_inline void look_from_source(struct walk *w)
 {
 	struct need *n = w->need;
+	enum source source = n->by_queues ? SOURCE_RUNQUEUE : n->tally.source;
 
-	if (n->by_queues) {
-		bpf_loop(n->nr_cores, visit_core, w, 0);
-	} else if (n->tally.source == SOURCE_NODE &&
-		   bpf_ksym_exists(scx_bpf_get_idle_smtmask_node)) {
+	if (source == SOURCE_NODE && bpf_ksym_exists(scx_bpf_get_idle_smtmask_node)) {
 		look_by(scx_bpf_get_idle_smtmask_node(n->at), w);
-	} else if (n->tally.source == SOURCE_FLAT && bpf_ksym_exists(scx_bpf_get_idle_smtmask)) {
+	} else if (source == SOURCE_FLAT && bpf_ksym_exists(scx_bpf_get_idle_smtmask)) {
 		look_by(scx_bpf_get_idle_smtmask(), w);
 	} else {
 		bpf_loop(n->nr_cores, visit_core, w, 0);

@@ -13,7 +13,7 @@
 #include "idle.bpf.h"
 
 /* A launch by nobody; what runs on its own CPU is the looker, who is not what is looked for. */
-static struct need looker = { .anybody = true, .own_core = true };
+static struct need looker = { .anybody = true, .own_core = true, .by_queues = true };
 
 /* Where it is drawn: at places that the verifier does not know, which an argument cannot have. */
 static struct picture drawn;

@@ -709,7 +709,7 @@ impl<'obj> Gate<'obj> {
     /// The claims could not be read.
     pub fn claims<'a>(&self, names: &Names<'a>) -> Result<HashMap<&'a str, u64>, Error> {
         let mut claims = HashMap::new();
-        for head in self.live_claims()? {
+        for head in self.claim_heads()? {
             if let Some(&name) = names.get(&head.rule) {
                 *claims.entry(name).or_default() += 1;
             }
