@@ -64,10 +64,14 @@ pub(super) fn hotplug_seq() -> Result<u64, Error> {
     })
 }
 
+/// The kernel's own types. There are many, so they are read once.
+pub(super) fn kernel_types() -> Result<Btf<'static>, Error> {
+    Btf::from_vmlinux().map_err(|_| Error::NoBtf)
+}
+
 /// The running kernel's value of [`OPS_FLAGS`], since it may move them.
-pub(super) fn ops_flags() -> Result<u64, Error> {
-    let btf = Btf::from_vmlinux().map_err(|_| Error::NoBtf)?;
-    let known = enumerators(&btf, "scx_ops_flags");
+pub(super) fn ops_flags(btf: &Btf<'_>) -> Result<u64, Error> {
+    let known = enumerators(btf, "scx_ops_flags");
     OPS_FLAGS.iter().try_fold(0, |flags, &wanted| {
         let found = known.iter().find(|(name, _)| name == wanted);
         found
@@ -77,13 +81,12 @@ pub(super) fn ops_flags() -> Result<u64, Error> {
 }
 
 /// Whether the kernel asks schedulers about cgroups: `CONFIG_EXT_GROUP_SCHED`.
-pub(super) fn has_cgroups() -> Result<bool, Error> {
-    let btf = Btf::from_vmlinux().map_err(|_| Error::NoBtf)?;
+pub(super) fn has_cgroups(btf: &Btf<'_>) -> bool {
     let ops = btf.type_by_name::<Struct<'_>>("sched_ext_ops");
-    Ok(ops.is_some_and(|ops| {
+    ops.is_some_and(|ops| {
         ops.iter()
             .any(|member| member.name.is_some_and(|name| name == "cgroup_init"))
-    }))
+    })
 }
 
 /// Name and value of each enumerator of an enum of the kernel.

@@ -49,7 +49,8 @@ impl<'room> Scheduler<'room> {
         // sees that this number is old and asks for a new start.
         let hotplug_seq = preflight::hotplug_seq()?;
         let topology = Topology::read(Path::new(SYSFS))?;
-        let flags = preflight::ops_flags()?;
+        let types = preflight::kernel_types()?;
+        let flags = preflight::ops_flags(&types)?;
         let heard = Listening::begin();
         let mut open = CompanionSkelBuilder::default()
             .open(room)
@@ -59,7 +60,7 @@ impl<'room> Scheduler<'room> {
         let ops = unsafe { &mut *open.struct_ops.companion };
         ops.flags = flags;
         ops.hotplug_seq = hotplug_seq;
-        if !preflight::has_cgroups()? {
+        if !preflight::has_cgroups(&types) {
             // libbpf refuses what the kernel has no place for.
             ops.cgroup_init = ptr::null_mut();
             ops.cgroup_exit = ptr::null_mut();
