@@ -419,9 +419,7 @@ fn write(marks: [&str; 2], table: &str) -> Result<()> {
 fn image(busybox: &Path, word: &str) -> Result<Image> {
     let script = format!("exec /bin/coregate-vm bench {word}");
     let mut image = Image::new(busybox, &script);
-    for program in build::PROGRAMS {
-        image.program(&format!("bin/{program}"), &build::program(program))?;
-    }
+    build::add_programs(&mut image)?;
     Ok(image)
 }
 

@@ -8,9 +8,10 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::command;
+use crate::guest::Image;
 
 /// The programs that go into a guest.
-pub(crate) const PROGRAMS: &[&str] = &["coregate", "coregate-vm"];
+const PROGRAMS: &[&str] = &["coregate", "coregate-vm"];
 
 /// The top folder of the repository.
 pub(crate) fn repository() -> PathBuf {
@@ -36,6 +37,16 @@ pub(crate) fn target_dir() -> PathBuf {
 /// The release build of `program`.
 pub(crate) fn program(program: &str) -> PathBuf {
     target_dir().join("release").join(program)
+}
+
+/// Puts the programs of this workspace into `image`.
+///
+/// # Errors
+/// When one is not built, or a library of it cannot be found.
+pub(crate) fn add_programs(image: &mut Image) -> Result<()> {
+    PROGRAMS
+        .iter()
+        .try_for_each(|name| image.program(&format!("bin/{name}"), &program(name)))
 }
 
 /// Builds what goes into a guest, or with `skip` only looks whether it is there.

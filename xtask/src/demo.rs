@@ -27,9 +27,7 @@ pub(crate) fn run() -> Result<i32> {
     let qemu = userland::qemu(&cache)?;
     let mut image = Image::new(&userland::busybox(&cache)?, STORY);
     userland::add_redis(&cache, &mut image)?;
-    for program in build::PROGRAMS {
-        image.program(&format!("bin/{program}"), &build::program(program))?;
-    }
+    build::add_programs(&mut image)?;
     drop(cache);
     println!(
         "Booting Debian's kernel {} in a virtual machine ...",

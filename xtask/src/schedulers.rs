@@ -67,9 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut found = Vec::new();
     for (config, kernel) in chosen {
         let mut image = Image::new(&busybox, "exec /bin/coregate-vm others");
-        for name in build::PROGRAMS {
-            image.program(&format!("bin/{name}"), &build::program(name))?;
-        }
+        build::add_programs(&mut image)?;
         for program in &programs {
             let name = program.file_name().context("a program has a name")?;
             image.program(&format!("bin/{}", name.to_string_lossy()), program)?;

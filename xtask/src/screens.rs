@@ -28,9 +28,7 @@ pub(crate) fn run(no_build: bool) -> Result<()> {
     let kernel = kernels::get(&cache, kernels::NEWEST)?;
     let qemu = userland::qemu(&cache)?;
     let mut image = Image::new(&userland::busybox(&cache)?, SCENE);
-    for program in build::PROGRAMS {
-        image.program(&format!("bin/{program}"), &build::program(program))?;
-    }
+    build::add_programs(&mut image)?;
     drop(cache);
     let guest = Guest {
         qemu,

@@ -157,7 +157,8 @@ pub(crate) fn package_checkers() -> Result<()> {
     install(FOR_PACKAGES)
 }
 
-/// The program of the crate `NAME@VERSION`, built in `target` where more are built there.
+/// The program of the crate `NAME@VERSION`. With `target` it is a scheduler, built in that folder along
+/// with others.
 fn tool(cache: &Cache, wanted: &str, target: Option<&Path>) -> Result<PathBuf> {
     let (name, _) = wanted.split_once('@').context("a tool has a version")?;
     let dir = cache.dir(&format!("tools/{wanted}"))?;
@@ -171,10 +172,10 @@ fn tool(cache: &Cache, wanted: &str, target: Option<&Path>) -> Result<PathBuf> {
             // What is set for this workspace is not meant for a tool.
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("RUSTFLAGS")
-            .env("BPF_CLANG", "clang-19")
             .current_dir(&dir);
         if let Some(target) = target {
             install.env("CARGO_TARGET_DIR", target);
+            install.env("BPF_CLANG", "clang-19");
         }
         command::run(&mut install)?;
     }

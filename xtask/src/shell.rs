@@ -116,9 +116,7 @@ fn image(cache: &Cache, args: &Shell) -> Result<Image> {
     if args.demo_root {
         userland::add_redis(cache, &mut image)?;
     }
-    for program in build::PROGRAMS {
-        image.program(&format!("bin/{program}"), &build::program(program))?;
-    }
+    build::add_programs(&mut image)?;
     for file in &args.files {
         place(&mut image, file)
             .with_context(|| format!("cannot put {} into the guest", file.source.display()))?;

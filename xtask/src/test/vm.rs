@@ -185,9 +185,7 @@ fn image(tools: &Tools, batch: &Batch) -> Result<Image> {
     if batch.names.iter().any(|name| name.contains("stress")) {
         userland::add_stress(&Cache::open()?, &mut image)?;
     }
-    for program in build::PROGRAMS {
-        image.program(&format!("bin/{program}"), &build::program(program))?;
-    }
+    build::add_programs(&mut image)?;
     Ok(image)
 }
 
