@@ -195,6 +195,13 @@ static __u64 home(struct task_struct *p, __s32 cpu)
 	return cpu;
 }
 
+/* A task wants to run, since now if it did not before. */
+static void want(struct task *t, __u64 now)
+{
+	if (!t->wants)
+		t->wants = t->woke = now;
+}
+
 /* A thread of a claim runs next on a CPU of its claim's cores. */
 static void run_at_once(struct task_struct *p, struct task *t, __s32 cpu, __u64 enq_flags)
 {
@@ -203,6 +210,8 @@ static void run_at_once(struct task_struct *p, struct task *t, __s32 cpu, __u64 
 	if (!core)
 		return;
 	settle(t, HOLD_QUEUE | core->thread[0]);
+	want(t, scx_bpf_now());
+	expect_holder(t, c);
 	if (c->runs_other)
 		enq_flags |= ENQ(PREEMPT);
 	scx_bpf_dsq_insert(p, DSQ(LOCAL_ON) | cpu, slice_of(t), enq_flags);
@@ -336,12 +345,13 @@ void BPF_PROG(companion_enqueue, struct task_struct *p, __u64 enq_flags)
 
 	if (!t)
 		return;
-	if (!t->wants)
-		t->wants = scx_bpf_now();
+	want(t, scx_bpf_now());
 	if (enqueue_holder(p, t, cpu, enq_flags))
 		return;
 	if (urgent(p, t, cpu, enq_flags)) {
 		settle(t, cpu);
+		if (hold_back(p, t, cpu, slice_of(t)))
+			return;
 		if (enq_flags & ENQ(WAKEUP))
 			enq_flags |= ENQ(PREEMPT);
 		scx_bpf_dsq_insert(p, DSQ(LOCAL), slice_of(t), enq_flags);
@@ -563,7 +573,7 @@ static bool serve_holders(struct cpu *c, __s32 cpu, struct task_struct *prev, st
 	claim = prev && t ? claim_of(prev, &slot) : NULL;
 	/* It has run since before it held anything, or before there was a core for it. */
 	if (claim && core->owner != claim->id)
-		enter_core(prev, c, cpu);
+		enter_core(prev, t, c, cpu);
 	owner = owner_of(core, scx_bpf_now());
 	if (!owner) {
 		c->guest_due = 0;
@@ -604,7 +614,7 @@ void BPF_PROG(companion_dispatch, __s32 cpu, struct task_struct *prev)
 			return;
 		charge(prev, t, cpu);
 	}
-	if (serve_holders(c, cpu, prev, t))
+	if (let_through(c, cpu) || serve_holders(c, cpu, prev, t))
 		return;
 	node = overloaded(c->node);
 	if (node >= 0 && move_to_local(NODE_QUEUE | node))
@@ -622,6 +632,15 @@ void BPF_PROG(companion_dispatch, __s32 cpu, struct task_struct *prev)
 	task_set_slice(prev, slice_of(t));
 }
 
+SEC("struct_ops/companion_tick")
+void BPF_PROG(companion_tick, struct task_struct *p)
+{
+	struct cpu *c = cpu_of(scx_bpf_task_cpu(p));
+
+	if (c && c->runs_for)
+		kick_beside(c, false);
+}
+
 SEC("struct_ops/companion_running")
 void BPF_PROG(companion_running, struct task_struct *p)
 {
@@ -632,8 +651,7 @@ void BPF_PROG(companion_running, struct task_struct *p)
 	if (!t)
 		return;
 	t->started = scx_bpf_now();
-	if (!t->wants)
-		t->wants = t->started;
+	want(t, t->started);
 	if (!t->weight)
 		weigh(p, t);
 	advance(t->queue, t->vtime);
@@ -641,7 +659,9 @@ void BPF_PROG(companion_running, struct task_struct *p)
 	if (!c)
 		return;
 	load(t, c->node, t->weight);
-	enter_core(p, c, cpu);
+	enter_core(p, t, c, cpu);
+	if (is_of_cpu(p))
+		note_kernel_thread(t, c, cpu);
 	if (c->runs_guest)
 		task_set_slice(p, slice_min_ns);
 }
@@ -667,6 +687,7 @@ void BPF_PROG(companion_quiescent, struct task_struct *p, __u64 deq_flags)
 	if (!t)
 		return;
 	t->wants = 0;
+	t->patient = 0;
 	load(t, t->node, 0);
 }
 
@@ -754,6 +775,8 @@ __s32 BPF_PROG(companion_init)
 		if (!err)
 			err = scx_bpf_create_dsq(HOLD_QUEUE | i, -1);
 		if (!err)
+			err = scx_bpf_create_dsq(BACK_QUEUE | i, -1);
+		if (!err)
 			err = init_alarm(i);
 		c = cpu_of(i);
 		if (!err && c && c->threads)
@@ -772,6 +795,7 @@ struct sched_ext_ops companion = {
 	.select_cpu = (void *)companion_select_cpu,
 	.enqueue = (void *)companion_enqueue,
 	.dispatch = (void *)companion_dispatch,
+	.tick = (void *)companion_tick,
 	.running = (void *)companion_running,
 	.stopping = (void *)companion_stopping,
 	.quiescent = (void *)companion_quiescent,

@@ -26,12 +26,19 @@ struct cpu {
 	__u64 keep_ns;
 	/* The claim of the task that runs on this CPU, or 0. */
 	__u64 runs_for;
+	/* Since when the one that runs here, or is about to, has not slept, or 0. */
+	__u64 awake;
+	/* Until when kernel threads of this CPU wait, if any does. */
+	__u64 held_until;
 	/* Somebody else runs there who may be sent away; it could run nowhere else, so it may stay. */
 	__u32 runs_other;
 	__u32 runs_guest;
 	/* A task waits that can run nowhere else, and has waited long enough; it runs next. */
 	__u32 guest_due;
 	__u32 guest_next;
+	/* Kernel threads of this CPU wait until the holder beside it sleeps; one runs that could. */
+	__u32 held_back;
+	__u32 runs_patient;
 	/* Of the core: others may not use it at all; its alarm is set. */
 	__u32 shut;
 	__u32 alarmed;
@@ -70,7 +77,7 @@ struct farewell {
 	char message[1024];
 };
 
-_Static_assert(sizeof(struct cpu) == 120, "struct cpu has padding");
+_Static_assert(sizeof(struct cpu) == 144, "struct cpu has padding");
 _Static_assert(sizeof(struct farewell) == 1176, "struct farewell has padding");
 
 #endif

@@ -12,9 +12,13 @@
 const volatile __s32 nr_cpus = 1;
 const volatile __s32 nr_nodes = 1;
 
-/* Queue ids: a CPU's own queue is its number; a node's, and that of a core's holders, has a bit. */
+/*
+ * Queue ids: a CPU's own queue is its number; a node's, that of a core's holders, and that of a CPU's
+ * kernel threads that are held back, has a bit.
+ */
 #define NODE_QUEUE (1ULL << 32)
 #define HOLD_QUEUE (1ULL << 33)
+#define BACK_QUEUE (1ULL << 34)
 #define NO_QUEUE (~0ULL)
 
 struct node {
@@ -44,6 +48,10 @@ struct task {
 	/* Since when it wants to run, 0: it does not; and for how long it did that its group does not know. */
 	__u64 wants;
 	__u64 wanted;
+	/* When it began to want to run. */
+	__u64 woke;
+	/* Of a CPU's kernel thread: until when it waits for holders to sleep; 0: it has not waited yet. */
+	__u64 patient;
 	/* Its group, and what it weighs; see groups.bpf.h. */
 	__u32 group;
 	__u32 weight;

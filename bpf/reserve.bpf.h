@@ -14,6 +14,7 @@
 #define COREGATE_RESERVE_BPF_H
 
 #include "places.bpf.h"
+#include "held_back.bpf.h"
 #include "claim.h"
 
 /* How long a core is kept for a thread that is on its way there, in ns. */
@@ -616,7 +617,7 @@ static __s32 place(struct task_struct *p, const struct claim *c, struct wish *w,
  * A task begins to run on a CPU, or goes on there: reserves the core for its claim, or goes if it may
  * not be there.
  */
-static void enter_core(struct task_struct *p, struct cpu *cpu, __s32 number)
+static void enter_core(struct task_struct *p, const struct task *t, struct cpu *cpu, __s32 number)
 {
 	__u32 slot = 0;
 	struct claim *c = claim_of(p, &slot);
@@ -634,6 +635,7 @@ static void enter_core(struct task_struct *p, struct cpu *cpu, __s32 number)
 			core->until = now + ON_ITS_WAY_NS;
 			core->keep_ns = c->now.keep_ns;
 			clear_core(core->thread[0]);
+			expect_holder(t, cpu);
 		} else if (!core->owner && has_room(core) && cores_of(id) < cores_claimed(c)) {
 			reserve_core(core->thread[0], slot);
 		}
@@ -658,12 +660,15 @@ static void leave_core(struct cpu *cpu, bool sleeps)
 
 	cpu->runs_other = 0;
 	cpu->runs_guest = 0;
+	cpu->runs_patient = 0;
 	if (!id)
 		return;
 	ns = sleeps && core ? core->keep_ns : ON_ITS_WAY_NS;
 	if (core && core->owner == id)
 		core->until = scx_bpf_now() + ns;
+	cpu->awake = 0;
 	__sync_lock_test_and_set(&cpu->runs_for, 0);
+	kick_beside(cpu, false);
 	if (!core || core->owner != id || runs_for(core->thread[0], id))
 		return;
 	if (ns)

@@ -199,5 +199,5 @@ fn cpus(topology: &Topology) -> Result<Vec<(u32, types::cpu)>, Error> {
 }
 
 raw::plain_types! {
-    types::cpu: 120,
+    types::cpu: 144,
 }

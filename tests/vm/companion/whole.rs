@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs;
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::Signal;
 
 use super::process::Companion;
@@ -28,6 +30,11 @@ pub(crate) const TESTS: &[Test] = &[
         "companion_reserves_for_one_that_never_sleeps",
         ICOUNT,
         reserves_for_one_that_never_sleeps,
+    ),
+    test(
+        "companion_holds_kernel_threads_back",
+        ICOUNT,
+        holds_kernel_threads_back,
     ),
     test(
         "companion_keeps_threads_on_their_core",
@@ -122,7 +129,7 @@ fn under_companion(more: &str, play: Scene) -> Result<()> {
 
 /// What became of the holders, once all has settled.
 fn watch(log: &mut Switches<'_>) -> Result<Vec<Account>> {
-    std::thread::sleep(Duration::from_secs(1));
+    thread::sleep(Duration::from_secs(1));
     let accounts = log.watch(time())?;
     for account in &accounts {
         println!("{account}");
@@ -170,6 +177,54 @@ fn reserves_for_one_that_never_sleeps() -> Result<()> {
         let _load = Crew::start((1..cpus()?.len()).map(|_| Job::hog()))?;
         let accounts = log.watch(Duration::from_secs(2))?;
         accounts.iter().try_for_each(is_whole)
+    })
+}
+
+/// Each reading of this file makes a worker of every CPU run.
+const STAT_REFRESH: &str = "/proc/sys/vm/stat_refresh";
+
+/// Workers of all CPUs wake at random times. Beside a holder that soon sleeps they wait.
+fn holds_kernel_threads_back() -> Result<()> {
+    under_companion("", |gate, log| {
+        let holders = [
+            Running::start(WAKING, PERIODIC)?,
+            Running::start(BUSY, WORKER)?,
+        ];
+        wait_until_held(gate, 2)?;
+        holders.iter().for_each(|holder| log.hold(holder.pid()));
+        let (ends, times) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let accounts = thread::scope(|scope| {
+            let refresh = scope.spawn(|| {
+                while !ends.load(Ordering::Relaxed) {
+                    fs::read(STAT_REFRESH)?;
+                    times.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(PERIOD.mul_f64(10.0 * fastrand::f64()));
+                }
+                anyhow::Ok(())
+            });
+            let accounts = watch(log);
+            ends.store(true, Ordering::Relaxed);
+            refresh
+                .join()
+                .map_err(|_| anyhow!("the reader panicked"))??;
+            accounts
+        })?;
+        let times = times.into_inner();
+        println!("{times} times all workers");
+        let [sleeping, busy] = &accounts[..] else {
+            bail!("{accounts:?}")
+        };
+        // Not beside the one that never sleeps, or nothing would become of them.
+        ensure!(
+            busy.beside(Beside::Kernel).count as usize * 4 > times,
+            "{busy}"
+        );
+        // If they came at any time every sixth would be beside the other, for as long as it is awake.
+        ensure!(
+            sleeping.beside(Beside::Kernel).count as usize * 10 < times,
+            "{sleeping}"
+        );
+        Ok(())
     })
 }
 
