@@ -143,6 +143,7 @@ fn tests() -> Vec<Test> {
         suggest::TESTS,
         systemd::TESTS,
         systemd::companion::TESTS,
+        systemd::docs::TESTS,
         systemd::life::TESTS,
         systemd::limits::TESTS,
         systemd::log::TESTS,

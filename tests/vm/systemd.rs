@@ -2,6 +2,7 @@
 //! coregate as systemd runs it, by the units of packaging/.
 
 pub(crate) mod companion;
+pub(crate) mod docs;
 pub(crate) mod life;
 pub(crate) mod limits;
 pub(crate) mod log;

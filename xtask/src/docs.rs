@@ -27,9 +27,32 @@ fn with(text: &str, [begin, end]: [&str; 2], part: &str) -> Option<String> {
 }
 
 #[cfg(test)]
+#[path = "../../tests/docs/commands.rs"]
+mod commands;
+
+#[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
-    use crate::{bench, schedulers};
+    use crate::{Task, bench, schedulers};
+
+    #[test]
+    fn tasks_in_the_docs_are_those_there_are() {
+        let found = commands::commands();
+        let found: Vec<_> = found
+            .iter()
+            .filter_map(|it| it.strip_prefix("cargo "))
+            .collect();
+        assert!(found.len() > 10, "{found:?}");
+        for usage in found.into_iter().filter(|task| *task != "build") {
+            for words in commands::variants(usage) {
+                if let Err(error) = Task::try_parse_from(&words) {
+                    panic!("cargo {words:?}: {error}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn what_is_between_the_marks_is_replaced() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only
-//! Debian's package, from its installation to its purge.
+//! Debian's package, from its installation, as the quick start has it, to its purge.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::libc::EAGAIN;
 
+use super::docs::follow_quick_start;
 use super::{DROP_INS, POLICY, SYSTEMD, UNIT, becomes, main_pid, patient, property, run, status};
 use crate::gate::{COREGATE, Gate};
 use crate::launch::{fails, program, starts};
@@ -126,9 +127,7 @@ fn package() -> Result<()> {
     program(SERVER)?;
     let _bare = Bare::new()?;
     let before = files()?;
-    apt(&["install", DEB])?;
-    becomes("active")?;
-    ensure!(status()?["mode"] == "observe");
+    follow_quick_start(DEB)?;
     for (unit, expected) in [
         (UNIT, "enabled"),
         ("coregate-companion.service", "disabled"),
