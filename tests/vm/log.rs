@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 //! What reaches the logs, and that what does not is counted: with Debian's rsyslogd, a disk that is
-//! full, files that are rotated, and the kernel's audit.
+//! full, files that are rotated, and the kernel's audit with Debian's auditd.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::fd::AsRawFd;
 use std::process::{Child, Command};
 use std::thread;
 use std::time::Duration;
@@ -13,9 +12,6 @@ use anyhow::{Context, Result, ensure};
 use nix::libc::EAGAIN;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sendto, socket,
-};
 use nix::unistd::Pid;
 use serde_json::Value;
 
@@ -23,6 +19,7 @@ use crate::admission::gate_on_node_0;
 use crate::gate::Gate;
 use crate::launch::{fails, program};
 use crate::machine::wait_for;
+use crate::systemd::docs::commands::commands;
 use crate::{NUMA, Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[
@@ -379,57 +376,63 @@ fn rotation() -> Result<()> {
     gate.stop()
 }
 
-/// Switches the kernel's audit; without auditd its records are in the kernel's log.
-fn switch_audit(on: bool) -> Result<()> {
-    const AUDIT_SET: u16 = 1001;
-    const AUDIT_STATUS_ENABLED: u32 = 1;
-    const NLM_F_REQUEST: u16 = 1;
-    let netlink = AddressFamily::Netlink;
-    let protocol = SockProtocol::NetlinkAudit;
-    let socket = socket(netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-    // struct audit_status: the mask, what it is of, and eight more numbers.
-    let mut status = [0_u32; 10];
-    status[..2].copy_from_slice(&[AUDIT_STATUS_ENABLED, on.into()]);
-    let status: Vec<u8> = status.iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let mut message = Vec::new();
-    message.extend((16 + status.len() as u32).to_ne_bytes());
-    message.extend(AUDIT_SET.to_ne_bytes());
-    message.extend(NLM_F_REQUEST.to_ne_bytes());
-    message.extend([0; 8]);
-    message.extend(status);
-    let kernel = NetlinkAddr::new(0, 0);
-    sendto(socket.as_raw_fd(), &message, &kernel, MsgFlags::empty())?;
-    Ok(())
+/// Debian's auditd, which has the kernel's audit on, until dropped.
+struct Auditd(Child);
+
+impl Auditd {
+    fn start() -> Result<Self> {
+        fs::create_dir_all("/var/log/audit")?;
+        let daemon = Self(Command::new("auditd").arg("-n").spawn()?);
+        wait_for("audit is on", PATIENCE, || {
+            let said = Command::new("auditctl").arg("-s").output();
+            said.is_ok_and(|said| said.stdout.starts_with(b"enabled 1"))
+        })?;
+        Ok(daemon)
+    }
+}
+
+impl Drop for Auditd {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.0.id() as i32), Signal::SIGTERM);
+        let _ = self.0.wait();
+        let _ = Command::new("auditctl").args(["-e", "0"]).output();
+    }
 }
 
 fn audit() -> Result<()> {
-    let records = || -> Result<Vec<String>> {
-        let output = Command::new("/bin/busybox").arg("dmesg").output()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let lines = text
-            .lines()
-            .filter(|line| line.contains("op=coregate-launch"));
-        Ok(lines.map(str::to_owned).collect())
-    };
-    let gate = gate("audit = true")?;
-    switch_audit(true)?;
-    storm(1)?;
+    const EXE: &str = "/usr/bin/redis-server";
+    let search = commands()
+        .into_iter()
+        .find(|command| command.starts_with("ausearch "));
+    let search = search.context("the docs have no ausearch")?;
+    program(EXE)?;
+    let policy = Gate::denying("enforce", EXE)?;
+    let gate = gate_on_node_0(&format!("[log]\naudit = true\n{policy}"))?;
+    let _auditd = Auditd::start()?;
+    fails(EXE, EAGAIN)?;
     let (_, row) = settled(&gate, "audit", 1)?;
     ensure!(row["written"] == 1 && lost(&row) == 0, "{row}");
-    wait_for("the record is in the kernel's log", PATIENCE, || {
-        records().is_ok_and(|records| records.len() == 1)
-    })?;
-    switch_audit(false)?;
-    let record = records()?.remove(0);
-    println!("{record}");
+    let mut found = String::new();
+    wait_for("the record is found", PATIENCE, || {
+        let output = Command::new("sh").args(["-c", &search]).output();
+        found = output.map_or_else(
+            |error| error.to_string(),
+            |output| String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
+        );
+        found.contains("op=coregate-launch")
+    })
+    .with_context(|| found.clone())?;
+    println!("{found}");
     for part in [
-        "type=1121 ",
+        "type=TRUSTED_APP ",
         &format!(" pid={} uid=0 ", gate.pid()),
         " msg='op=coregate-launch rule=\"probe\" verdict=\"deny\" effect=\"denied\" hook=\"exec\" ",
-        " exe=\"/opt/server\" ",
+        " exe=\"/usr/bin/redis-server\" ",
         " res=failed'",
     ] {
-        ensure!(record.contains(part), "{part} expected: {record}");
+        ensure!(found.contains(part), "{part} expected: {found}");
     }
+    ensure!(found.matches("type=TRUSTED_APP").count() == 1, "{found}");
+    fs::remove_file(EXE)?;
     gate.stop()
 }

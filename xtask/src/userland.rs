@@ -58,6 +58,12 @@ const STRESS: Set = Set {
     closure: true,
 };
 
+const AUDIT: Set = Set {
+    name: "audit",
+    packages: &["auditd"],
+    closure: true,
+};
+
 const PEERS: Set = Set {
     name: "peers",
     packages: &["apparmor", "auditd", "fapolicyd"],
@@ -131,6 +137,24 @@ pub(crate) fn add_rsyslog(root: &Root, image: &mut Image) -> Result<()> {
 /// When it cannot be fetched, or its libraries cannot be found.
 pub(crate) fn add_stress(cache: &Cache, image: &mut Image) -> Result<()> {
     image.program_of(&Root(unpacked(cache, &STRESS)?), "usr/bin/stress-ng")
+}
+
+/// Puts Debian's auditd into `image`, and what asks it.
+///
+/// # Errors
+/// When it cannot be fetched, or its libraries cannot be found.
+pub(crate) fn add_audit(cache: &Cache, image: &mut Image) -> Result<()> {
+    const CONF: &str = "etc/audit/auditd.conf";
+    let root = Root(unpacked(cache, &AUDIT)?);
+    for program in ["auditd", "auditctl", "ausearch"] {
+        // Where it is depends on how far a release merged /sbin into /usr.
+        let path = format!("sbin/{program}");
+        let merged = format!("usr/{path}");
+        let is_merged = root.path(&merged).exists();
+        image.program_of(&root, if is_merged { &merged } else { &path })?;
+    }
+    image.file(CONF, &root.path(CONF), 0o640);
+    Ok(())
 }
 
 /// What else watches launches, to compare with.

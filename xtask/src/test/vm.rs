@@ -185,6 +185,9 @@ fn image(tools: &Tools, batch: &Batch) -> Result<Image> {
     if batch.names.iter().any(|name| name.contains("stress")) {
         userland::add_stress(&Cache::open()?, &mut image)?;
     }
+    if batch.names.iter().any(|name| name.contains("kernel_audit")) {
+        userland::add_audit(&Cache::open()?, &mut image)?;
+    }
     build::add_programs(&mut image)?;
     Ok(image)
 }
