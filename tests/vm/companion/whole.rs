@@ -219,9 +219,9 @@ fn holds_kernel_threads_back() -> Result<()> {
             busy.beside(Beside::Kernel).count as usize * 4 > times,
             "{busy}"
         );
-        // If they came at any time every sixth would be beside the other, for as long as it is awake.
+        // If they came at any time, every sixth would be beside the other.
         ensure!(
-            sleeping.beside(Beside::Kernel).count as usize * 10 < times,
+            sleeping.beside(Beside::Kernel).count as usize * 8 < times,
             "{sleeping}"
         );
         Ok(())
