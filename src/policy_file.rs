@@ -5,7 +5,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Group, User};
@@ -23,12 +23,12 @@ pub use warnings::{Warning, warnings};
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// It could not be opened or read.
-    #[error("cannot read the policy {}: {source}", path.display())]
+    #[error("cannot read the policy {}: {cause}{}", path.display(), remedy(cause))]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// It is not a file that may be trusted, or not one that can be a policy.
     #[error("the policy {} {what}; {remedy}", path.display())]
@@ -48,6 +48,15 @@ pub enum LoadError {
         /// What is wrong in it, and where.
         errors: Errors,
     },
+}
+
+/// What to do about a policy that cannot be read.
+fn remedy(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        ErrorKind::NotFound => "; name one that is there, or let 'coregate suggest' write one",
+        ErrorKind::PermissionDenied => "; try with sudo",
+        _ => "",
+    }
 }
 
 /// "1 error", "2 errors".

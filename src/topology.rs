@@ -54,12 +54,12 @@ impl Core {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file of sysfs could not be read.
-    #[error("cannot read {}: {source}; is sysfs mounted?", path.display())]
+    #[error("cannot read {}: {cause}; is sysfs mounted?", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// A file of sysfs does not hold what the kernel documents.
     #[error("{} holds {text:?}: {reason}", path.display())]
@@ -273,9 +273,9 @@ fn number(text: &str) -> Result<u32, String> {
 }
 
 fn read(path: &Path) -> Result<String, Error> {
-    std::fs::read_to_string(path).map_err(|source| Error::Read {
+    std::fs::read_to_string(path).map_err(|cause| Error::Read {
         path: path.into(),
-        source,
+        cause,
     })
 }
 

@@ -89,8 +89,8 @@ pub(super) fn run(args: &Args) -> Result {
 fn policy(path: Option<&Path>) -> std::result::Result<Policy, Error> {
     let place = path.unwrap_or(Path::new(FOLDERS.etc));
     match load(place, &ThisHost::new()) {
-        Err(LoadError::Read { source, .. })
-            if path.is_none() && source.kind() == ErrorKind::NotFound =>
+        Err(LoadError::Read { cause, .. })
+            if path.is_none() && cause.kind() == ErrorKind::NotFound =>
         {
             Ok(Policy::default())
         }

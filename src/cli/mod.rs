@@ -88,7 +88,7 @@ pub type Result = std::result::Result<Exit, Error>;
 
 /// Start programs only where a whole physical core is free.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = 100, arg_required_else_help = false)]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -120,8 +120,23 @@ pub fn command() -> clap::Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
-    let result = match &args.command {
+    let result = match Args::try_parse() {
+        Ok(args) => run(&args.command),
+        Err(error) if error.use_stderr() => error.exit(),
+        // Help, or the version.
+        Err(asked) => output::stdout(asked.render().ansi().to_string().trim_end())
+            .map(|()| Exit::Ok)
+            .map_err(Into::into),
+    };
+    let exit = result.unwrap_or_else(|error| {
+        output::stderr(&format!("coregate: {error}"));
+        error.exit
+    });
+    ExitCode::from(exit as u8)
+}
+
+fn run(command: &Command) -> Result {
+    match command {
         Command::Check(args) => check::run(args),
         Command::Daemon(args) => daemon::run(args),
         Command::Detach(args) => detach::run(args),
@@ -137,10 +152,5 @@ pub fn main() -> ExitCode {
         Command::Events(args) => events::run(args),
         Command::Metrics(args) => metrics::run(args),
         Command::Doctor(args) => doctor::run(args),
-    };
-    let exit = result.unwrap_or_else(|error| {
-        output::stderr(&format!("coregate: {error}"));
-        error.exit
-    });
-    ExitCode::from(exit as u8)
+    }
 }

@@ -22,6 +22,7 @@ use crate::report::{Severity, Sinks};
 /// What is said here goes before the policy, over reloads and restarts of the daemon, until its time
 /// is over or 'coregate mode policy'. It works without a daemon too.
 #[derive(Debug, clap::Args)]
+#[command(arg_required_else_help = false)]
 pub(super) struct Args {
     #[command(subcommand)]
     step: Words,

@@ -65,7 +65,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Vec<Event>> {
     let mut events = Vec::new();
     for (number, line) in (1..).zip(lines.lines()) {
         let place = || format!("{}:{number}", path.display());
-        let line = line.with_context(place)?;
+        let line = line.with_context(|| format!("cannot read {}", place()))?;
         if line.trim().is_empty() {
             continue;
         }

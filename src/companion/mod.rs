@@ -105,12 +105,12 @@ pub enum Error {
         ops: String,
     },
     /// A file of sysfs could not be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {cause}")]
     Sysfs {
         /// The file.
         path: String,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// The CPUs of this machine could not be found out.
     #[error(transparent)]
@@ -129,22 +129,22 @@ pub enum Error {
     #[error("cannot read the gate's claims: {0}")]
     Claims(String),
     /// The kernel did not take the scheduler.
-    #[error("cannot {step} the companion scheduler: {source}{said}")]
+    #[error("cannot {step} the companion scheduler: {cause}{said}")]
     Kernel {
         /// What was tried.
         step: &'static str,
         /// Why it failed.
-        source: libbpf_rs::Error,
+        cause: libbpf_rs::Error,
         /// What libbpf said meanwhile; empty, or begins a new line.
         said: String,
     },
     /// A call to the system failed.
-    #[error("cannot {step}: {source}")]
+    #[error("cannot {step}: {cause}")]
     System {
         /// What was tried.
         step: &'static str,
         /// Why it failed.
-        source: nix::Error,
+        cause: nix::Error,
     },
 }
 
@@ -155,15 +155,15 @@ impl Error {
     }
 
     fn kernel(heard: &Listening, step: &'static str) -> impl FnOnce(libbpf_rs::Error) -> Self {
-        move |source| Self::Kernel {
+        move |cause| Self::Kernel {
             step,
-            source,
+            cause,
             said: heard.said(),
         }
     }
 
     fn system(step: &'static str) -> impl FnOnce(nix::Error) -> Self {
-        move |source| Self::System { step, source }
+        move |cause| Self::System { step, cause }
     }
 }
 

@@ -52,9 +52,9 @@ pub(super) fn check() -> Result<(), Error> {
 /// when a scheduler is enabled.
 pub(super) fn hotplug_seq() -> Result<u64, Error> {
     let path = "/sys/kernel/sched_ext/hotplug_seq";
-    let failed = |source| Error::Sysfs {
+    let failed = |cause| Error::Sysfs {
         path: path.to_owned(),
-        source,
+        cause,
     };
     let text = fs::read_to_string(path).map_err(failed)?;
     let text = text.trim_end();

@@ -50,7 +50,13 @@ pub enum Error {
     },
     /// The kernel refused to pin a map or a link, or to open one.
     #[error("cannot pin the gate in {ROOT}: {0}")]
-    Kernel(#[from] libbpf_rs::Error),
+    Kernel(libbpf_rs::Error),
+}
+
+impl From<libbpf_rs::Error> for Error {
+    fn from(cause: libbpf_rs::Error) -> Self {
+        Self::Kernel(cause)
+    }
 }
 
 /// Where systemd mounts a BPF file system.

@@ -123,7 +123,7 @@ fn names(folder: &Path) -> Result<Vec<OsString>, LoadError> {
 /// What was listed in a folder should be there.
 fn listed(error: LoadError) -> LoadError {
     match error {
-        LoadError::Read { path, source } if source.kind() == ErrorKind::NotFound => unfit(
+        LoadError::Read { path, cause } if cause.kind() == ErrorKind::NotFound => unfit(
             &path,
             "was in its folder, and cannot be found".into(),
             "correct it if it is a link that leads nowhere, or else try again".into(),
@@ -242,9 +242,9 @@ fn trust(path: &Path, metadata: &Metadata, caller: Uid) -> Result<(), LoadError>
 }
 
 fn failed(path: &Path) -> impl Fn(io::Error) -> LoadError {
-    move |source| LoadError::Read {
+    move |cause| LoadError::Read {
         path: path.into(),
-        source,
+        cause,
     }
 }
 
