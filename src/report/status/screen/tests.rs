@@ -251,3 +251,20 @@ fn many_rules_and_nodes_stay_on_one_screen() {
     let all = plain(&status.screen(&[], Room::default()));
     assert!(all.lines().count() > 10_064 && all.contains("rule-9999"));
 }
+
+/// Lines of a terminal that is too narrow are cut by it; nothing else comes of it.
+#[test]
+fn any_size_is_shown() {
+    let mut status = sound();
+    status.nodes = (0..8).map(node).collect();
+    status.rules = (0..8).map(|n| rule(&format!("rule-{n}"))).collect();
+    let concerns = status.concerns(&around());
+    for (width, height) in (0..100).flat_map(|width| (0..30).map(move |height| (width, height))) {
+        let room = Room {
+            width: Some(width),
+            height: Some(height),
+        };
+        let text = plain(&status.screen(&concerns, room));
+        assert!(text.contains("rule-0"), "{width} {height} {text}");
+    }
+}
