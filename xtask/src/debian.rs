@@ -50,15 +50,7 @@ pub(crate) fn disk(cache: &Cache) -> Result<PathBuf> {
 }
 
 fn install(apt: &Apt, part: &Path) -> Result<()> {
-    let mut bootstrap = Command::new("mmdebstrap");
-    bootstrap
-        .args(["--quiet", "--variant=minbase", "--format=ext2"])
-        .arg(format!("--include={}", PACKAGES.join(",")))
-        .arg(format!("--keyring={KEYRING}"))
-        .args(apt.network()?.iter().map(|line| format!("--aptopt={line}")))
-        .args([Path::new(SUITE), part])
-        .arg(apt.mirror()?);
-    command::output(&mut bootstrap)?;
+    bootstrap(apt, PACKAGES, &["--format=ext2".into()], part)?;
     let file = File::options().append(true).open(part);
     file.and_then(|file| file.set_len(BYTES))
         .with_context(|| format!("cannot enlarge {}", part.display()))?;
@@ -66,4 +58,32 @@ fn install(apt: &Apt, part: &Path) -> Result<()> {
     command::output(Command::new("/sbin/e2fsck").args(["-f", "-p"]).arg(part))?;
     command::output(Command::new("/sbin/resize2fs").arg(part))?;
     Ok(())
+}
+
+/// Makes a root with systemd and nothing of this machine in it, lets `hooks` change it or look at it,
+/// and throws it away. Each is a script, whose `$1` is the root, or a command of mmdebstrap.
+///
+/// # Errors
+/// When it cannot be made, or a hook fails.
+pub(crate) fn in_root(hooks: &[String]) -> Result<()> {
+    let hooks = hooks.iter().map(|hook| format!("--customize-hook={hook}"));
+    // What the kernel shows there is that of this machine: a gate that stands on it, for one.
+    let mut options = vec!["--format=null".into(), "--skip=chroot/mount/sys".into()];
+    options.extend(hooks);
+    let nowhere = Path::new("/dev/null");
+    let apt = Apt::open(&Cache::open()?)?;
+    bootstrap(&apt, &["systemd"], &options, nowhere)
+}
+
+fn bootstrap(apt: &Apt, packages: &[&str], options: &[String], to: &Path) -> Result<()> {
+    let mut bootstrap = Command::new("mmdebstrap");
+    bootstrap
+        .args(["--quiet", "--variant=minbase"])
+        .arg(format!("--include={}", packages.join(",")))
+        .arg(format!("--keyring={KEYRING}"))
+        .args(apt.network()?.iter().map(|line| format!("--aptopt={line}")))
+        .args(options)
+        .args([Path::new(SUITE), to])
+        .arg(apt.mirror()?);
+    command::output(&mut bootstrap).map(drop)
 }

@@ -13,13 +13,13 @@ use clap::Args as Arguments;
 use serde_json::Value;
 
 use crate::cache::{self, Cache};
-use crate::{build, command, setup};
+use crate::{build, command, debian, setup};
 
 /// Arguments of `cargo xtask dist`.
 #[derive(Arguments)]
 pub(crate) struct Args {
-    /// Also look whether the packages are as they should be: lintian, rpmlint, an installation of the
-    /// RPM, the same files in both, and the same bytes when they are built once more
+    /// Also look whether the packages are as they should be: lintian, rpmlint, the same files in both,
+    /// the RPM installed, upgraded and erased, and the same bytes when they are built once more
     #[arg(long)]
     check: bool,
 }
@@ -245,10 +245,13 @@ impl Tools {
             rpm: to.join(format!("coregate-{VERSION}-1.x86_64.rpm")),
         };
         deb(&self.deb, &packages.deb, &[])?;
-        let mut rpm = Command::new(&self.rpm);
-        rpm.arg("--output").arg(&packages.rpm);
-        packed(&mut rpm)?;
+        self.rpm(&packages.rpm, &[])?;
         Ok(packages)
+    }
+
+    fn rpm(&self, to: &Path, more: &[&str]) -> Result<()> {
+        let mut rpm = Command::new(&self.rpm);
+        packed(rpm.arg("--output").arg(to).args(more))
     }
 }
 
@@ -286,7 +289,7 @@ fn check(tools: &Tools, packages: &Packages) -> Result<()> {
         "the packages differ in {:?}",
         deb.symmetric_difference(&rpm).collect::<Vec<_>>()
     );
-    install_rpm(&packages.rpm, &rpm)?;
+    install_rpm(tools, &packages.rpm)?;
     is_reproducible(tools, packages)
 }
 
@@ -311,30 +314,22 @@ fn files_of_rpm(rpm: &Path) -> Result<BTreeSet<String>> {
     Ok(list.lines().map(str::to_owned).collect())
 }
 
-/// Installs the RPM into an empty root, and takes it out again.
-fn install_rpm(rpm: &Path, files: &BTreeSet<String>) -> Result<()> {
-    let root = empty_dir("root")?;
-    let run = |args: &[&str]| {
-        let mut command = Command::new("rpm");
-        command.arg("--root").arg(&root).args(args);
-        command::output(&mut command)
-    };
-    let path = rpm.display().to_string();
-    // There is no shell in there; what the scriptlets do is looked at in a guest.
-    run(&["--install", "--nodeps", "--noscripts", &path])?;
-    let missing: Vec<_> = files
-        .iter()
-        .filter(|file| !root.join(&file[1..]).is_file())
-        .collect();
-    ensure!(missing.is_empty(), "not installed: {missing:?}");
-    run(&["--verify", "--nodeps", "--noscripts", "coregate"])?;
-    run(&["--erase", "--noscripts", "coregate"])?;
-    let left: Vec<_> = files
-        .iter()
-        .filter(|file| root.join(&file[1..]).exists())
-        .collect();
-    ensure!(left.is_empty(), "not removed: {left:?}");
-    fs::remove_dir_all(&root).with_context(|| format!("cannot remove {}", root.display()))
+/// Installs the RPM into a root, upgrades it to the next release, which has another policy, and erases
+/// it.
+fn install_rpm(tools: &Tools, rpm: &Path) -> Result<()> {
+    let policy = dist().join("tree/etc/coregate/policy.toml");
+    let text = fs::read_to_string(&policy)? + "# Of the next release.\n";
+    cache::write(&policy, &text)?;
+    let next = dist().join("next.rpm");
+    tools.rpm(&next, &["--set-metadata", "release = \"2\""])?;
+    let script = build::repository().join("xtask/src/dist/rpm.sh");
+    let upload = |from: &Path, to| format!("upload {from:?} {to}");
+    debian::in_root(&[
+        upload(rpm, "/coregate.rpm"),
+        upload(&next, "/next.rpm"),
+        upload(&script, "/rpm.sh"),
+        "sh \"$1\"/rpm.sh \"$1\"".into(),
+    ])
 }
 
 /// Builds all of it once more, from nothing, in the same place, and compares.
