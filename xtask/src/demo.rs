@@ -11,7 +11,7 @@ use crate::guest::{Guest, Image, Limits, Topology};
 use crate::{build, kernels, setup, userland};
 
 /// What the guest does and tells.
-const STORY: &str = include_str!("demo.sh");
+const STORY: &str = concat!(include_str!("guest/prelude.sh"), include_str!("demo.sh"));
 
 /// Builds all, boots the newest kernel and lets it tell its story. Returns the
 /// exit status of the story: 0 when each step turned out as it said.

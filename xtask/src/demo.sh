@@ -2,35 +2,11 @@
 # The demo, as the guest tells it: a real server is admitted while a core is
 # free, and refused while none is. Any step that turns out otherwise ends it.
 
-LOG=/var/log/messages
-POLICY=/etc/coregate/policy.toml
 SERVER=/usr/bin/redis-server
 
 step() {
 	echo
 	echo "==> $*"
-}
-
-show() {
-	sed 's/^/    /'
-}
-
-fail() {
-	echo
-	echo "The demo failed: $*"
-	echo "The log of the guest:"
-	show <"$LOG"
-	exit 1
-}
-
-# Waits until the command given succeeds, at most 30 seconds.
-await() {
-	tries=0
-	until "$@" >/dev/null 2>&1; do
-		tries=$((tries + 1))
-		[ "$tries" -le 150 ] || return 1
-		sleep 0.2
-	done
 }
 
 # Starts the server as the user redis; its errors go to /tmp/launch. The guest's
@@ -52,10 +28,6 @@ no_scheduler_left() {
 	[ "$(cat /sys/kernel/sched_ext/state)" = disabled ]
 }
 
-companion_runs() {
-	[ "$(cat /sys/kernel/sched_ext/state)" = enabled ]
-}
-
 # Shows the newest line of the log on a launch that was $1; fails without one.
 show_logged() {
 	await grep -q "$1 rule=cache" "$LOG" || fail "the log says nothing of it"
@@ -63,14 +35,11 @@ show_logged() {
 	grep "$1 rule=cache" "$LOG" | tail -n 1 | fold -s -w 76 | show
 }
 
-syslogd
-await test -e "$LOG" || fail "syslogd does not log"
 mkfifo -m 666 /tmp/quiet
 
 step "This is Linux $(uname -r) with $(nproc) hardware threads on 4 cores, 2 on each of 2 nodes."
 
 step "The policy: redis, started by the user redis, needs one whole free core."
-mkdir -p /etc/coregate
 cat >"$POLICY" <<'EOF'
 [gate]
 mode = "enforce"

@@ -15,7 +15,7 @@ use crate::guest::{Guest, Image, Limits, Topology};
 use crate::{build, kernels, setup, userland};
 
 /// What the guest does and shows.
-const SCENE: &str = include_str!("screens.sh");
+const SCENE: &str = concat!(include_str!("guest/prelude.sh"), include_str!("screens.sh"));
 
 /// Builds all, lets the newest kernel play the scene, and writes the pictures into docs/screens.
 ///

@@ -2,23 +2,6 @@
 # The scene of `cargo xtask screens`: four cores on two nodes. One program runs on its core, on the
 # other node one sleeps, and work fills that, where launches are denied again and again.
 
-POLICY=/etc/coregate/policy.toml
-
-fail() {
-	echo "The scene failed: $*"
-	exit 1
-}
-
-# Waits until the command given succeeds, at most 60 seconds.
-await() {
-	tries=0
-	until "$@" >/dev/null 2>&1; do
-		tries=$((tries + 1))
-		[ "$tries" -le 300 ] || return 1
-		sleep 0.2
-	done
-}
-
 # Shows what coregate writes to a terminal: its name, columns, lines, seconds, and the command.
 record() {
 	name=$1
@@ -26,10 +9,6 @@ record() {
 	echo "screen $name $1 $2"
 	coregate-vm record-a-terminal "$@" || fail "nothing was recorded"
 	echo "end"
-}
-
-companion_runs() {
-	[ "$(cat /sys/kernel/sched_ext/state)" = enabled ]
 }
 
 # Whether so many claims are held.
@@ -41,9 +20,7 @@ denied() {
 	coregate status --json | grep -q '"denied": [1-9]'
 }
 
-syslogd
-await test -e /var/log/messages || fail "syslogd does not log"
-mkdir -p /etc/coregate /opt/trading
+mkdir -p /opt/trading
 printf '#!/bin/sh\nwhile :; do :; done\n' >/opt/trading/feed-handler
 printf '#!/bin/sh\nsleep 10000\n' >/opt/trading/order-gateway
 chmod 755 /opt/trading/*
