@@ -343,8 +343,10 @@ void BPF_PROG(companion_enqueue, struct task_struct *p, __u64 enq_flags)
 	__s32 cpu = scx_bpf_task_cpu(p), idle = -EBUSY;
 	struct task *t = task_of(p);
 
-	if (!t)
+	if (!t) {
+		scx_bpf_dsq_insert(p, DSQ(LOCAL), slice_min_ns, enq_flags);
 		return;
+	}
 	want(t, scx_bpf_now());
 	if (enqueue_holder(p, t, cpu, enq_flags))
 		return;
@@ -610,9 +612,8 @@ void BPF_PROG(companion_dispatch, __s32 cpu, struct task_struct *prev)
 		return;
 	if (prev && (prev->scx.flags & TASK_FLAG(QUEUED))) {
 		t = task_of(prev);
-		if (!t)
-			return;
-		charge(prev, t, cpu);
+		if (t)
+			charge(prev, t, cpu);
 	}
 	if (let_through(c, cpu) || serve_holders(c, cpu, prev, t))
 		return;
@@ -694,12 +695,9 @@ void BPF_PROG(companion_quiescent, struct task_struct *p, __u64 deq_flags)
 SEC("struct_ops.s/companion_init_task")
 __s32 BPF_PROG(companion_init_task, struct task_struct *p, struct scx_init_task_args *args)
 {
-	struct task *t = bpf_task_storage_get(&tasks, p, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct task *t = task_of(p);
 
-	if (!t)
-		return -ENOMEM;
-	t->queue = NO_QUEUE;
-	if (bpf_core_field_exists(args->cgroup))
+	if (t && bpf_core_field_exists(args->cgroup))
 		t->group = place_of(args->cgroup);
 	return 0;
 }

@@ -113,12 +113,20 @@ static struct node *node_of(__u32 node)
 	return n;
 }
 
+/*
+ * What is kept of a task; NULL: there is no memory for it, and the task is to run all the same. Allocating
+ * needs no lock and does not wait (bpf_local_storage_map_alloc(), kernel/bpf/bpf_local_storage.c), so it
+ * may fail where others that can wait would not; a later try may succeed.
+ */
 static struct task *task_of(struct task_struct *p)
 {
 	struct task *t = bpf_task_storage_get(&tasks, p, NULL, 0);
 
-	if (!t)
-		scx_error("task %lld has no record", p->pid);
+	if (t)
+		return t;
+	t = bpf_task_storage_get(&tasks, p, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (t)
+		t->queue = NO_QUEUE;
 	return t;
 }
 
