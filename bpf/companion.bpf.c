@@ -80,7 +80,8 @@ static void load(struct task *t, __u32 node, __u32 weight)
 {
 	struct node *old, *new;
 
-	if (t->load == weight && t->node == node)
+	/* One after the other is in it, or out of it, so the sum would not be right. */
+	if (t->spare || (t->load == weight && t->node == node))
 		return;
 	old = node_of(t->node);
 	new = node_of(node);
@@ -343,10 +344,8 @@ void BPF_PROG(companion_enqueue, struct task_struct *p, __u64 enq_flags)
 	__s32 cpu = scx_bpf_task_cpu(p), idle = -EBUSY;
 	struct task *t = task_of(p);
 
-	if (!t) {
-		scx_bpf_dsq_insert(p, DSQ(LOCAL), slice_min_ns, enq_flags);
+	if (!t)
 		return;
-	}
 	want(t, scx_bpf_now());
 	if (enqueue_holder(p, t, cpu, enq_flags))
 		return;
@@ -612,8 +611,9 @@ void BPF_PROG(companion_dispatch, __s32 cpu, struct task_struct *prev)
 		return;
 	if (prev && (prev->scx.flags & TASK_FLAG(QUEUED))) {
 		t = task_of(prev);
-		if (t)
-			charge(prev, t, cpu);
+		if (!t)
+			return;
+		charge(prev, t, cpu);
 	}
 	if (let_through(c, cpu) || serve_holders(c, cpu, prev, t))
 		return;
@@ -631,15 +631,6 @@ void BPF_PROG(companion_dispatch, __s32 cpu, struct task_struct *prev)
 		return;
 	advance(t->queue, t->vtime);
 	task_set_slice(prev, slice_of(t));
-}
-
-SEC("struct_ops/companion_tick")
-void BPF_PROG(companion_tick, struct task_struct *p)
-{
-	struct cpu *c = cpu_of(scx_bpf_task_cpu(p));
-
-	if (c && c->runs_for)
-		kick_beside(c, false);
 }
 
 SEC("struct_ops/companion_running")
@@ -697,7 +688,7 @@ __s32 BPF_PROG(companion_init_task, struct task_struct *p, struct scx_init_task_
 {
 	struct task *t = task_of(p);
 
-	if (t && bpf_core_field_exists(args->cgroup))
+	if (t && !t->spare && bpf_core_field_exists(args->cgroup))
 		t->group = place_of(args->cgroup);
 	return 0;
 }
@@ -776,6 +767,8 @@ __s32 BPF_PROG(companion_init)
 			err = scx_bpf_create_dsq(BACK_QUEUE | i, -1);
 		if (!err)
 			err = init_alarm(i);
+		if (!err)
+			err = init_patience(i);
 		c = cpu_of(i);
 		if (!err && c && c->threads)
 			err = join_node(i, c->node);
@@ -793,7 +786,6 @@ struct sched_ext_ops companion = {
 	.select_cpu = (void *)companion_select_cpu,
 	.enqueue = (void *)companion_enqueue,
 	.dispatch = (void *)companion_dispatch,
-	.tick = (void *)companion_tick,
 	.running = (void *)companion_running,
 	.stopping = (void *)companion_stopping,
 	.quiescent = (void *)companion_quiescent,

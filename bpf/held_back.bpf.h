@@ -14,9 +14,43 @@
 
 /*
  * How long one waits at most until it has done what it woke for, and how long a holder may be awake for
- * others to wait for it, in ns; a tick longer, as that is where the end is seen.
+ * others to wait for it, in ns.
  */
 #define PATIENCE_NS 4000000ULL
+
+struct alarm {
+	struct bpf_timer timer;
+};
+
+/* By CPU: the end of what its kernel threads wait. The loader sets the size. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct alarm);
+} patience SEC(".maps");
+
+static int on_patience(void *map, __u32 *cpu, struct alarm *a)
+{
+	const struct cpu *c = cpu_of(*cpu);
+
+	scx_bpf_kick_cpu(*cpu, KICK(IDLE));
+	/* That CPU's clock may be a little behind. */
+	if (c && c->held_back)
+		bpf_timer_start(&a->timer, PATIENCE_NS, 0);
+	return 0;
+}
+
+static __s32 init_patience(__u32 cpu)
+{
+	struct alarm *a = bpf_map_lookup_elem(&patience, &cpu);
+	__s32 err;
+
+	if (!a)
+		return -ENOENT;
+	err = bpf_timer_init(&a->timer, &patience, CLOCK_MONOTONIC);
+	return err ?: bpf_timer_set_callback(&a->timer, on_patience);
+}
 
 /* Whether the core's holder runs beside this CPU, or is about to, and may soon sleep. */
 static bool is_beside(const struct cpu *c, __u64 now)
@@ -45,15 +79,18 @@ static bool is_patient(const struct task *t, __u64 now)
 static bool hold_back(struct task_struct *p, struct task *t, __s32 cpu, __u64 slice)
 {
 	struct cpu *c = cpu_of(cpu);
+	struct alarm *a = bpf_map_lookup_elem(&patience, &cpu);
 	__u64 now = scx_bpf_now();
 
-	if (!c || c->runs_for || !is_patient(t, now) || !is_beside(c, now))
+	if (!c || !a || c->runs_for || !is_patient(t, now) || !is_beside(c, now))
 		return false;
 	/* All that wait here wait for as long, so that none is let through before its time. */
 	if (!c->held_back)
 		c->held_until = t->patient ?: now + PATIENCE_NS;
 	t->patient = c->held_until;
 	if (!is_patient(t, now))
+		return false;
+	if (!c->held_back && bpf_timer_start(&a->timer, c->held_until - now, 0))
 		return false;
 	scx_bpf_dsq_insert(p, BACK_QUEUE | cpu, slice, 0);
 	__sync_lock_test_and_set(&c->held_back, 1);
@@ -88,7 +125,7 @@ static void note_kernel_thread(struct task *t, struct cpu *c, __s32 cpu)
 		scx_bpf_kick_cpu(cpu, KICK(PREEMPT));
 }
 
-/* Kicks CPUs beside this one: to stop kernel threads there, or to let those see whether to wait on. */
+/* Kicks CPUs beside this one: to stop kernel threads there, or to let those go on that waited. */
 static void kick_beside(const struct cpu *c, bool stop)
 {
 	__u32 i;

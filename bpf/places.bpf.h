@@ -58,6 +58,9 @@ struct task {
 	/* What of it is in the load of which node. */
 	__u32 load;
 	__u32 node;
+	/* It is of all tasks of a CPU that have none. */
+	__u32 spare;
+	__u32 pad;
 };
 
 /* The loader sets the sizes. */
@@ -81,6 +84,14 @@ struct {
 	__type(key, int);
 	__type(value, struct task);
 } tasks SEC(".maps");
+
+/* By CPU; the loader sets the size. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct task);
+} spares SEC(".maps");
 
 /*
  * What the entry into a BPF program adds to migration_disabled of the current task: 1, or 0
@@ -114,19 +125,29 @@ static struct node *node_of(__u32 node)
 }
 
 /*
- * What is kept of a task; NULL: there is no memory for it, and the task is to run all the same. Allocating
- * needs no lock and does not wait (bpf_local_storage_map_alloc(), kernel/bpf/bpf_local_storage.c), so it
- * may fail where others that can wait would not; a later try may succeed.
+ * What is kept of a task. Allocating it does not wait (bpf_local_storage_map_alloc(),
+ * kernel/bpf/bpf_local_storage.c), so it may fail where others get memory. Until a later try succeeds the
+ * task shares a record with all such tasks of its CPU, as if they were one.
  */
 static struct task *task_of(struct task_struct *p)
 {
 	struct task *t = bpf_task_storage_get(&tasks, p, NULL, 0);
+	__u32 cpu = scx_bpf_task_cpu(p);
 
 	if (t)
 		return t;
 	t = bpf_task_storage_get(&tasks, p, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (t)
+	if (t) {
 		t->queue = NO_QUEUE;
+		return t;
+	}
+	t = bpf_map_lookup_elem(&spares, &cpu);
+	if (!t)
+		scx_error("CPU %lld is not one the loader knows", cpu);
+	else if (!t->spare) {
+		t->spare = 1;
+		t->queue = NO_QUEUE;
+	}
 	return t;
 }
 

@@ -37,10 +37,6 @@ struct {
 	__type(value, struct holder);
 } holders SEC(".maps");
 
-struct alarm {
-	struct bpf_timer timer;
-};
-
 /* By a core's first CPU: ends its reservation. The loader sets the size. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

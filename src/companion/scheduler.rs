@@ -157,6 +157,8 @@ fn configure(
     open.maps.cpus.set_max_entries(topology.possible)?;
     open.maps.nodes.set_max_entries(nodes)?;
     open.maps.alarms.set_max_entries(topology.possible)?;
+    open.maps.patience.set_max_entries(topology.possible)?;
+    open.maps.spares.set_max_entries(topology.possible)?;
     let Some(rodata) = open.maps.rodata_data.as_deref_mut() else {
         return Ok(());
     };
