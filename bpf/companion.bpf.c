@@ -558,6 +558,41 @@ __noinline int help_claim(__u64 owner)
 }
 
 /*
+ * Fetches the task of this CPU's queue that has not run for the longest time. Guests have so little time
+ * that one whose virtual time is ahead of the others' would wait for minutes.
+ */
+static bool move_guest(__s32 cpu)
+{
+	struct bpf_iter_scx_dsq it;
+	struct task_struct *p;
+	__u64 oldest = ~0ULL;
+	__s32 pid = 0;
+	bool moved = false;
+
+	if (!bpf_iter_scx_dsq_new(&it, cpu, 0)) {
+		while ((p = bpf_iter_scx_dsq_next(&it))) {
+			struct task *t = bpf_task_storage_get(&tasks, p, NULL, 0);
+
+			if (t && t->started < oldest) {
+				oldest = t->started;
+				pid = p->pid;
+			}
+		}
+	}
+	bpf_iter_scx_dsq_destroy(&it);
+	if (!bpf_iter_scx_dsq_new(&it, cpu, 0)) {
+		while ((p = bpf_iter_scx_dsq_next(&it))) {
+			if (p->pid == pid) {
+				moved = move_one_to_local(&it, p);
+				break;
+			}
+		}
+	}
+	bpf_iter_scx_dsq_destroy(&it);
+	return moved || move_to_local(cpu);
+}
+
+/*
  * Serves a CPU of a reserved core; false if it is none, or one that others may use and that has
  * nothing else to do. @t: that of prev if it can go on, else NULL.
  */
@@ -584,11 +619,12 @@ static bool serve_holders(struct cpu *c, __s32 cpu, struct task_struct *prev, st
 	/* There is nothing to divide between queues that are not served. */
 	c->lead = 0;
 	if (c->guest_due) {
-		c->guest_due = 0;
-		if (move_to_local(cpu)) {
+		if (move_guest(cpu)) {
+			c->guest_due--;
 			c->guest_next = 1;
 			return true;
 		}
+		c->guest_due = 0;
 	}
 	if (claim && claim->id == owner) {
 		if (outrun(queue, t) && move_to_local(queue))

@@ -33,7 +33,7 @@ struct cpu {
 	/* Somebody else runs there who may be sent away; it could run nowhere else, so it may stay. */
 	__u32 runs_other;
 	__u32 runs_guest;
-	/* A task waits that can run nowhere else, and has waited long enough; it runs next. */
+	/* So many tasks that can run nowhere else have waited long enough; one of them runs next. */
 	__u32 guest_due;
 	__u32 guest_next;
 	/* Kernel threads of this CPU wait until the holder beside it sleeps; one runs that could. */

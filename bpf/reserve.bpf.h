@@ -238,9 +238,11 @@ static __s32 init_alarm(__u32 cpu)
 
 /*
  * Guests: tasks that may run on CPUs of reserved cores only, but kernel threads of a CPU. They would
- * wait without end, so each such CPU has one for a short turn now and then.
+ * wait without end, so each such CPU has some of them for a short turn each now and then.
  */
 #define GUEST_AFTER_NS 100000000ULL
+/* Each so many that wait are one turn more: so they wait for 2 s at most, and not for the watchdog. */
+#define GUESTS_PER_TURN 16
 
 /* One element: the round that looks for guests. */
 struct {
@@ -292,7 +294,7 @@ static int on_round(void *map, __u32 *key, struct alarm *a)
 
 		if (!c || !is_reserved(i) || !scx_bpf_dsq_nr_queued(i))
 			continue;
-		c->guest_due = 1;
+		c->guest_due = 1 + (__u32)scx_bpf_dsq_nr_queued(i) / GUESTS_PER_TURN;
 		scx_bpf_kick_cpu(i, KICK(PREEMPT));
 		set_round();
 	}

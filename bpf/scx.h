@@ -184,11 +184,14 @@ extern __u32 bpf_cpumask_any_distribute(const struct cpumask *mask) __ksym;
 
 /* These return a bool, so they are called by the names below: see low_byte(). */
 extern int scx_bpf_dsq_move_to_local(__u64 dsq_id) __ksym;
+extern int scx_bpf_dsq_move(struct bpf_iter_scx_dsq *it__iter, struct task_struct *p, __u64 dsq_id,
+			    __u64 enq_flags) __ksym;
 extern int scx_bpf_test_and_clear_cpu_idle(__s32 cpu) __ksym;
 extern int bpf_cpumask_subset(const struct cpumask *inner, const struct cpumask *outer) __ksym;
 extern int bpf_cpumask_intersects(const struct cpumask *a, const struct cpumask *b) __ksym;
 
 #define move_to_local(dsq_id) low_byte(scx_bpf_dsq_move_to_local(dsq_id))
+#define move_one_to_local(it, p) low_byte(scx_bpf_dsq_move(it, p, DSQ(LOCAL), 0))
 #define claim_idle(cpu) low_byte(scx_bpf_test_and_clear_cpu_idle(cpu))
 #define mask_covers(outer, inner) low_byte(bpf_cpumask_subset(inner, outer))
 #define mask_meets(a, b) low_byte(bpf_cpumask_intersects(a, b))

@@ -13,8 +13,8 @@ use nix::unistd::Pid;
 
 pub(crate) const COREGATE: &str = "/bin/coregate";
 
-/// How long the verifier and the swap may take on an emulated machine.
-const START: Duration = Duration::from_secs(60);
+/// How long the verifier and the swap may take on an emulated machine that is busy.
+const START: Duration = Duration::from_secs(240);
 
 /// The companion under test; dropping it kills it.
 pub(crate) struct Companion {
