@@ -472,6 +472,24 @@ struct detailed_event {
 	struct details details;
 };
 
+/* Shorter claims end without a word, so that there are no more such records than cores in this time, in ns. */
+#define CLAIM_TOLD_NS 1000000000ULL
+
+/* A claim has ended; in the ring buffer of events. */
+struct claim_end {
+	/* When it was taken, and now, in ns of CLOCK_BOOTTIME. */
+	__u64 since;
+	__u64 time;
+	/* The key of the rule. */
+	__u64 rule_key;
+	/* Who took it: of a fork, the parent. */
+	__u32 pid;
+	/* As struct honour has them of a rule. */
+	__u32 samples;
+	__u32 shared;
+	__u32 pad;
+};
+
 /* Asked of the program survey: how a node stands, and what is known of the scheduler. */
 struct survey {
 	__u32 node;
@@ -544,6 +562,7 @@ _Static_assert(sizeof(struct kept) == 440, "kept");
 _Static_assert(sizeof(struct event) == 952, "event");
 _Static_assert(sizeof(struct details) == 1296, "details");
 _Static_assert(sizeof(struct detailed_event) == 2248, "detailed_event");
+_Static_assert(sizeof(struct claim_end) == 40, "claim_end");
 _Static_assert(sizeof(struct survey) == 36, "survey");
 _Static_assert(sizeof(struct picture) == 176, "picture");
 _Static_assert(sizeof(struct live_claim) == 168, "live_claim");

@@ -60,6 +60,9 @@ struct claim {
 	/* When it was taken, in ns of CLOCK_BOOTTIME, and by which process: of a fork, the parent. */
 	__u64 since;
 	__u32 pid;
+	/* Of its program: as struct honour has them of a rule. */
+	__u32 samples;
+	__u32 shared;
 	__u32 pad;
 	/* The end of its time, in ns of CLOCK_MONOTONIC; 0: it has none. */
 	__u64 until;

@@ -82,6 +82,12 @@ struct taker {
 	__u64 walk;
 };
 
+/* What the daemon is to log: struct event, struct detailed_event, struct claim_end. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, RING_BYTES);
+} events SEC(".maps");
+
 /* How many walks there were on this CPU. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -362,6 +368,8 @@ enum taken take(struct taker *t, struct holder *h)
 			c->id = t->id;
 			c->since = t->since;
 			c->pid = t->pid;
+			c->samples = 0;
+			c->shared = 0;
 		}
 		if (d)
 			d->cpus = v->allowed;
@@ -386,9 +394,32 @@ enum taken take(struct taker *t, struct holder *h)
 	return late ? TAKEN_LATE : TAKEN;
 }
 
+/* What there is to say of a claim that ends; under the lock. */
+static __always_inline void note_end(struct claim_end *end, const struct claim *c)
+{
+	end->since = c->since;
+	end->rule_key = c->rule;
+	end->pid = c->pid;
+	end->samples = c->samples;
+	end->shared = c->shared;
+}
+
+/* Says it. */
+static __noinline int tell_end(struct claim_end *end)
+{
+	if (!end)
+		return 0;
+	end->time = bpf_ktime_get_boot_ns();
+	if (end->rule_key && end->time - end->since >= CLAIM_TOLD_NS &&
+	    bpf_ringbuf_output(&events, end, sizeof(*end), 0))
+		__sync_fetch_and_add(&kept.failures.events_lost, 1);
+	return 0;
+}
+
 /* Ends the claim in a slot, if it is still this one. */
 static __noinline int release(__u32 slot, __u64 id)
 {
+	struct claim_end end = {};
 	struct claim *c = claim_at(slot, id);
 	struct bpf_spin_lock *lock = the_lock();
 	struct ledger *l = the_ledger();
@@ -396,10 +427,13 @@ static __noinline int release(__u32 slot, __u64 id)
 	if (!c || !l || !lock)
 		return 0;
 	bpf_spin_lock(lock);
-	if (c->id == id)
+	if (c->id == id) {
+		note_end(&end, c);
 		drop(l, c, slot);
+	}
 	bpf_spin_unlock(lock);
 	ring();
+	tell_end(&end);
 	return 0;
 }
 
@@ -445,8 +479,9 @@ static __always_inline void end_exec(struct holder *h, bool done)
 	struct claim *c = claim_at(slot, h->exec_id);
 	struct bpf_spin_lock *lock = the_lock();
 	struct ledger *l = the_ledger();
-	__u64 id = h->exec_id;
+	__u64 id = h->exec_id, now = bpf_ktime_get_boot_ns();
 	bool begins = false, less = false;
+	struct claim_end end = {};
 
 	if (!c || !l || !lock) {
 		h->exec_id = 0;
@@ -458,8 +493,12 @@ static __always_inline void end_exec(struct holder *h, bool done)
 		hold_none(l, c, &c->now.parts);
 		hold_none(l, c, &c->then.parts);
 		if (done) {
+			note_end(&end, c);
 			c->now = c->then;
+			c->since = now;
 			c->rule = c->now.rule;
+			c->samples = 0;
+			c->shared = 0;
 			c->until = 0;
 			h->id = id;
 			h->slot = slot;
@@ -480,6 +519,7 @@ static __always_inline void end_exec(struct holder *h, bool done)
 		begin(c);
 	if (less)
 		ring();
+	tell_end(&end);
 }
 
 /* A task is gone: its own claim is too, its process's with the last one, and the exec's. */

@@ -14,11 +14,6 @@
 #include "need.bpf.h"
 #include "picture.bpf.h"
 
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, RING_BYTES);
-} events SEC(".maps");
-
 /*
  * Those that are never denied, whatever a rule says: threads of the kernel, its helpers such
  * as modprobe, which have no memory of their own before their exec (kernel/umh.c), PID 1.

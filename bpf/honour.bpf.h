@@ -54,13 +54,16 @@ __noinline __u32 who_has(__u32 cpu)
 /* One CPU ran for the claim in a slot; was there somebody else on its core? */
 __noinline int note_sample(__u32 slot, bool shared)
 {
-	const struct claim *c = bpf_map_lookup_elem(&claims, &slot);
+	struct claim *c = bpf_map_lookup_elem(&claims, &slot);
 	__u64 rule = c ? c->rule : 0;
 	struct honour *h;
 
 	/* Its program is still being executed. */
 	if (!rule)
 		return 0;
+	__sync_fetch_and_add(&c->samples, 1);
+	if (shared)
+		__sync_fetch_and_add(&c->shared, 1);
 	h = honour_of(rule);
 	if (!h)
 		return 0;

@@ -462,7 +462,7 @@ impl<'obj> Daemon<'obj> {
         Ok(())
     }
 
-    /// Logs one batch of events; how many there were.
+    /// Logs one batch of events and ends of claims; how many there were.
     fn log_events(&mut self) -> Result<usize> {
         let events = self.gate.take_events()?;
         for raw in &events {
@@ -472,7 +472,12 @@ impl<'obj> Daemon<'obj> {
             self.service.changed();
             self.history.add(event);
         }
-        Ok(events.len())
+        let ends = self.gate.take_ends();
+        for raw in &ends {
+            let ended = record::ended(raw, self.policies.rule_named(raw.rule_key));
+            self.sinks.ended(&ended);
+        }
+        Ok(events.len() + ends.len())
     }
 
     /// Logs the failures that grew.

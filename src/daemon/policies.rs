@@ -58,12 +58,16 @@ impl Policies {
         let policy = match &self.before {
             _ if event.generation == gate.generation() => &self.held,
             Some((before, policy)) if event.generation == *before => policy,
-            _ => {
-                let mut rules = self.held.rules.iter();
-                return rules.find(|rule| rule_key(rule.name()) == event.rule_key);
-            }
+            _ => return self.rule_named(event.rule_key),
         };
         policy.rules.get(event.rule as usize)
+    }
+
+    /// The rule whose name has this key, in the policy that holds or the one before.
+    pub(super) fn rule_named(&self, key: u64) -> Option<&HeldRule> {
+        let before = self.before.iter().flat_map(|(_, policy)| &policy.rules);
+        let mut rules = self.held.rules.iter().chain(before);
+        rules.find(|rule| rule_key(rule.name()) == key)
     }
 
     /// The policy that holds.

@@ -9,7 +9,7 @@ use super::held::HeldRule;
 use crate::gate::{Record, abi};
 use crate::kernel::Source;
 use crate::policy::{Effect, Errno, Hook, Mode, Verdict, Word};
-use crate::report::{Claim, Core, CoreState, Cpu, CpuState, Event, Held, unit_of};
+use crate::report::{Claim, Core, CoreState, Cpu, CpuState, Ended, Event, Held, unit_of};
 
 /// The event that a record is, with the rule that it names.
 pub(super) fn event(record: &Record, rule: Option<&HeldRule>) -> Event {
@@ -66,6 +66,21 @@ pub(super) fn event(record: &Record, rule: Option<&HeldRule>) -> Event {
         },
         generation: raw.generation,
         suppressed: raw.suppressed,
+    }
+}
+
+/// The end of a claim by this rule; `None`: the rule is gone.
+pub(super) fn ended(raw: &abi::claim_end, rule: Option<&HeldRule>) -> Ended {
+    Ended {
+        time: wall_time(raw.time),
+        rule: rule.map_or_else(
+            || format!("#{:x}", raw.rule_key),
+            |rule| rule.name().to_owned(),
+        ),
+        pid: raw.pid,
+        held: Duration::from_nanos(raw.time.saturating_sub(raw.since)),
+        samples: raw.samples,
+        shared: raw.shared,
     }
 }
 

@@ -2,10 +2,10 @@
 //! The types of `bpf/abi.h` as bytes: keys and values of maps, records of the ring buffer.
 
 pub use super::skel::types::{
-    action, active, candidate, change, claim_head, claim_limits, core, counters, details, doing,
-    effect, event, failures, hold, honour, hook, isolation, kept, key, key_exe, limits, literal,
-    literal_kind, live_claim, mode, node, order, order_word, outcome, pace, picture, rule, scope,
-    settings, shape, source, string, string_kind, suffix, survey, verdict,
+    action, active, candidate, change, claim_end, claim_head, claim_limits, core, counters,
+    details, doing, effect, event, failures, hold, honour, hook, isolation, kept, key, key_exe,
+    limits, literal, literal_kind, live_claim, mode, node, order, order_word, outcome, pace,
+    picture, rule, scope, settings, shape, source, string, string_kind, suffix, survey, verdict,
 };
 use crate::raw::plain_types;
 pub(super) use crate::raw::{bytes, live, read, write};
@@ -13,6 +13,7 @@ pub(super) use crate::raw::{bytes, live, read, write};
 plain_types! {
     candidate: 16,
     change: 16,
+    claim_end: 40,
     claim_head: 32,
     core: 40,
     counters: 80,

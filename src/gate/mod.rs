@@ -167,6 +167,7 @@ pub fn names<'a>(rules: impl Iterator<Item = &'a str>) -> Names<'a> {
 #[derive(Default)]
 struct Inbox {
     events: VecDeque<Record>,
+    ends: Vec<abi::claim_end>,
     short: u64,
 }
 
@@ -601,6 +602,11 @@ impl<'obj> Gate<'obj> {
         Ok(self.inbox.borrow_mut().events.drain(..).collect())
     }
 
+    /// The claims that have ended, as far as they were read along with the events.
+    pub fn take_ends(&self) -> Vec<abi::claim_end> {
+        std::mem::take(&mut self.inbox.borrow_mut().ends)
+    }
+
     /// Whether somebody waits for a claim to end: only then the bell rings.
     ///
     /// # Errors
@@ -850,6 +856,10 @@ fn listen<'obj>(
     let mut builder = RingBufferBuilder::new();
     builder.add(&skel.maps.events, move |record| {
         let mut inbox = inbox.borrow_mut();
+        if record.len() == size_of::<abi::claim_end>() {
+            inbox.ends.extend(abi::read::<abi::claim_end>(record));
+            return 0;
+        }
         match abi::read(record) {
             Some(event) => inbox.events.push_back(Record {
                 event,

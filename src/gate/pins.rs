@@ -22,10 +22,10 @@ const NEW_LINKS: &str = "new-links";
 
 /// The maps of claims. The number changes with the form of what they hold: a gate that knows
 /// another form begins without claims.
-pub(super) const CLAIMS: &str = "claims-4";
+pub(super) const CLAIMS: &str = "claims-5";
 
 /// Likewise events that are not read, counts of failures, and what root said of the mode.
-pub(super) const KEPT: &str = "kept-1";
+pub(super) const KEPT: &str = "kept-2";
 /// The map there that is a section.
 pub(super) const SECTION: &str = "section";
 

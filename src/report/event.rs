@@ -82,17 +82,7 @@ impl Event {
     /// The names and values of all that is known, as logs with fields have them: those of the
     /// JSON, without what is null there; lists are JSON.
     pub fn fields(&self) -> Vec<(String, String)> {
-        let value = serde_json::to_value(self).unwrap_or_default();
-        let fields = value.as_object().into_iter().flatten();
-        let text = |value: &Value| {
-            value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned)
-        };
-        fields
-            .filter(|(_, value)| !value.is_null())
-            .map(|(name, value)| (name.clone(), text(value)))
-            .collect()
+        fields(self)
     }
 
     /// What is known of the launch.
@@ -124,17 +114,37 @@ pub fn unit_of(cgroup: &str) -> Option<&str> {
     cgroup.rsplit('/').find(is_unit)
 }
 
+/// The names and values of a record that are not null.
+pub(super) fn fields(record: &impl Serialize) -> Vec<(String, String)> {
+    let value = serde_json::to_value(record).unwrap_or_default();
+    let fields = value.as_object().into_iter().flatten();
+    let text = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
+    fields
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| (name.clone(), text(value)))
+        .collect()
+}
+
 /// A time in UTC with microseconds, as text.
-mod rfc3339 {
+pub(super) mod rfc3339 {
     use std::time::SystemTime;
 
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
+    pub(in super::super) fn serialize<S: Serializer>(
+        time: &SystemTime,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
         to.collect_str(&humantime::format_rfc3339_micros(*time))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<SystemTime, D::Error> {
         let text = String::deserialize(from)?;
         humantime::parse_rfc3339(&text)
             .map_err(|error| D::Error::custom(format!("{error}: {text}")))

@@ -6,6 +6,7 @@ mod changes;
 mod cores;
 #[cfg(test)]
 mod docs;
+mod ended;
 mod event;
 mod failures;
 mod growth;
@@ -17,6 +18,7 @@ mod suggest;
 
 pub use changes::{Change, Changes, Example, Fate, Outcome};
 pub use cores::{Claim, Core, CoreState, Cores, Cpu, CpuState, Held};
+pub use ended::Ended;
 pub use event::{Event, unit_of};
 pub use failures::{Failure, Failures, Told};
 pub use replay::replay;

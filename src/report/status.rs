@@ -148,8 +148,13 @@ impl Rule {
     /// The share of time that its programs had their cores to themselves, in percent; `None`: they
     /// were not seen running.
     pub fn honoured(&self) -> Option<f64> {
-        (self.samples > 0).then(|| 100.0 * (1.0 - self.shared as f64 / self.samples as f64))
+        honoured(self.samples, self.shared)
     }
+}
+
+/// The same, of so many samples of which so many were shared.
+pub(super) fn honoured(samples: u64, shared: u64) -> Option<f64> {
+    (samples > 0).then(|| 100.0 * (1.0 - shared as f64 / samples as f64))
 }
 
 /// What became of the events.

@@ -58,7 +58,7 @@ impl Verdict {
         let mut words = line.split(' ');
         let effect = words
             .next()
-            .filter(|word| ["admitted", "denied", "logged"].contains(word))?;
+            .filter(|word| ["admitted", "denied", "logged", ENDED].contains(word))?;
         let fields = words.filter_map(|word| word.split_once('='));
         let mut all: HashMap<_, _> = fields
             .map(|(key, value)| (key.to_owned(), value.trim_matches('"').to_owned()))
@@ -68,9 +68,13 @@ impl Verdict {
     }
 }
 
-/// A log daemon that keeps the verdicts; dropping it ends it.
+/// What the line of a claim's end has in the place of an effect.
+const ENDED: &str = "ended";
+
+/// A log daemon that keeps the verdicts, and what it hears of ends of claims; dropping it ends it.
 struct Log {
     lines: Receiver<Verdict>,
+    ends: Receiver<Verdict>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -83,6 +87,7 @@ impl Log {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let (sender, lines) = channel();
+        let (end, ends) = channel();
         let thread = std::thread::spawn(move || {
             let mut buffer = [0; 4096];
             while !stopped.load(Ordering::Relaxed) {
@@ -90,12 +95,14 @@ impl Log {
                     continue;
                 };
                 if let Some(verdict) = Verdict::parse(&String::from_utf8_lossy(&buffer[..len])) {
-                    let _ = sender.send(verdict);
+                    let ended = verdict.effect() == ENDED;
+                    let _ = if ended { &end } else { &sender }.send(verdict);
                 }
             }
         });
         Ok(Self {
             lines,
+            ends,
             stop,
             thread: Some(thread),
         })
@@ -190,6 +197,13 @@ impl Gate {
     /// The one verdict that was logged since the last call.
     pub(crate) fn verdict(&self) -> Result<Verdict> {
         self.verdicts(1)?.pop().context("no verdict")
+    }
+
+    /// What was logged of the end of a claim, once that is there.
+    pub(crate) fn end_of_claim(&self) -> Result<Verdict> {
+        let log = self.log.as_ref().context("no log")?;
+        let end = log.ends.recv_timeout(Duration::from_secs(20));
+        end.context("no end of a claim in the log")
     }
 
     /// Waits until the daemon says a line with this in it.

@@ -76,12 +76,20 @@ fn share() -> Result<()> {
     println!("shared: alone {alone:.3}, beside another {beside:.3}, alone again {again:.3}");
     // The kernel's own threads may be there at times.
     ensure!(alone < 0.1 && again < 0.1 && beside > 0.9);
+    let pid = holder.pid();
     drop(holder);
     wait_for("the end of the claim", Duration::from_secs(20), || {
         gate.status()
             .is_ok_and(|status| status["rules"][0]["claims"] == 0)
     })?;
     let last = samples(&gate)?;
+    // It was the only program of the rule.
+    let end = gate.end_of_claim()?;
+    let told = ["samples", "shared"].map(|key| end.number(key).map_or(u64::MAX, u64::from));
+    ensure!(
+        told == last && end.number("pid")? == pid && end.get("rule") == "probe",
+        "{end:?} is of {pid} and {last:?}"
+    );
     (0..20).try_for_each(|_| starts(NEIGHBOUR))?;
     ensure!(samples(&gate)? == last, "it goes on without a claim");
     gate.stop()

@@ -16,8 +16,9 @@ use std::time::{Duration, Instant};
 pub use ::syslog::Severity;
 
 use self::queue::{Destination, Queue};
+use super::event::fields;
 use super::growth::Growth;
-use super::{Event, Sink};
+use super::{Ended, Event, Sink};
 use crate::policy::{Effect, Log, SystemLog};
 
 /// How long the end waits until the sinks have taken all lines.
@@ -29,6 +30,8 @@ enum Line<'l> {
     Message(Severity, &'l str),
     /// A verdict.
     Event(&'l Event),
+    /// The end of a claim.
+    Ended(&'l Ended),
 }
 
 impl Line<'_> {
@@ -39,6 +42,7 @@ impl Line<'_> {
                 Effect::Admitted => Severity::LOG_INFO,
                 Effect::Denied | Effect::Logged => Severity::LOG_WARNING,
             },
+            Self::Ended(_) => Severity::LOG_INFO,
         }
     }
 
@@ -46,14 +50,16 @@ impl Line<'_> {
         match self {
             Self::Message(_, text) => (*text).into(),
             Self::Event(event) => event.to_string(),
+            Self::Ended(ended) => ended.to_string(),
         }
     }
 
-    /// The names and values of an event.
+    /// The names and values of a verdict, or of the end of a claim.
     fn fields(&self) -> Vec<(String, String)> {
         match self {
             Self::Message(..) => Vec::new(),
             Self::Event(event) => event.fields(),
+            Self::Ended(ended) => fields(ended),
         }
     }
 }
@@ -130,14 +136,15 @@ impl Kind {
     /// What the sink gets for a line; `None` if nothing.
     fn record(&self, line: &Line<'_>) -> Option<Vec<u8>> {
         match (self, line) {
-            (Self::Stderr { verdicts: false }, Line::Event(_)) => None,
+            (Self::Stderr { verdicts: false }, Line::Event(_) | Line::Ended(_)) => None,
             (Self::Stderr { .. }, line) => Some(format!("coregate: {}\n", line.text()).into()),
             (Self::Journal, line) => Some(journal::record(line)),
             (Self::Syslog, line) => Some(syslog::rfc3164(line)),
             (Self::Rfc5424, line) => Some(syslog::rfc5424(line)),
             (Self::File(_), Line::Event(event)) => Some(file::record(event)),
             (Self::Audit, Line::Event(event)) => Some(audit::record(event)),
-            (Self::File(_) | Self::Audit, Line::Message(..)) => None,
+            // The file has what can be replayed.
+            (Self::File(_) | Self::Audit, Line::Message(..) | Line::Ended(_)) => None,
         }
     }
 }
@@ -232,6 +239,11 @@ impl Sinks {
     /// Logs a verdict.
     pub fn event(&mut self, event: &Event) {
         self.log(&Line::Event(event));
+    }
+
+    /// Logs the end of a claim.
+    pub fn ended(&mut self, ended: &Ended) {
+        self.log(&Line::Ended(ended));
     }
 
     /// Lets files be opened anew, as they were renamed.

@@ -16,9 +16,10 @@ pub(super) const DEV_LOG: &str = "/dev/log";
 /// (RFC 5612).
 const SD_ID: &str = "coregate@32473";
 
-/// The ids of messages: what the daemon says, and verdicts.
+/// The ids of messages: what the daemon says, verdicts, and ends of claims.
 const MESSAGE: u32 = 0;
 const VERDICT: u32 = 1;
+const ENDED: u32 = 2;
 
 /// As `syslog(3)` writes it.
 pub(super) fn rfc3164(line: &Line<'_>) -> Vec<u8> {
@@ -49,6 +50,7 @@ pub(super) fn rfc5424(line: &Line<'_>) -> Vec<u8> {
     let (id, data) = match line {
         Line::Message(..) => (MESSAGE, BTreeMap::new()),
         Line::Event(_) => (VERDICT, BTreeMap::from([(SD_ID.into(), fields)])),
+        Line::Ended(_) => (ENDED, BTreeMap::from([(SD_ID.into(), fields)])),
     };
     let mut record = Vec::new();
     // Likewise.
