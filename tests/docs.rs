@@ -84,7 +84,7 @@ fn usages_in_the_docs_are_those_of_the_program() {
         let lacks_words = [
             ErrorKind::InvalidValue,
             ErrorKind::MissingRequiredArgument,
-            ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand,
+            ErrorKind::MissingSubcommand,
         ];
         assert!(
             kind.is_err_and(|kind| lacks_words.contains(&kind)),
