@@ -16,7 +16,7 @@ use super::process::Companion;
 use super::replay::{Account, Beside};
 use super::switches::Switches;
 use super::work::{Crew, Job};
-use super::{no_complaints, test};
+use super::{no_complaints, on_newest, test};
 use crate::claims::{Running, wait_until_held};
 use crate::gate::Gate;
 use crate::launch::{CROWD, CROWDED, PERIOD, PERIODIC, WORKER, program};
@@ -31,7 +31,7 @@ pub(crate) const TESTS: &[Test] = &[
         ICOUNT,
         reserves_for_one_that_never_sleeps,
     ),
-    test(
+    on_newest(
         "companion_holds_kernel_threads_back",
         ICOUNT,
         holds_kernel_threads_back,
