@@ -189,8 +189,13 @@ impl Place {
         put("events", &fs::read_to_string(recorded).unwrap(), 0o644);
         // Where it was built others may not come.
         let program = folder.path().join("coregate");
-        fs::copy(env!("CARGO_BIN_EXE_coregate"), &program).unwrap();
-        fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+        // Not by this process: a child of another thread would have the file open for writing, and it
+        // could not be executed meanwhile.
+        let copied = Command::new("install")
+            .args(["--mode=755", env!("CARGO_BIN_EXE_coregate")])
+            .arg(&program)
+            .status();
+        assert!(copied.unwrap().success());
         fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
         Self(folder)
     }
