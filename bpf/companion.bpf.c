@@ -211,7 +211,6 @@ static void run_at_once(struct task_struct *p, struct task *t, __s32 cpu, __u64 
 	if (!core)
 		return;
 	settle(t, HOLD_QUEUE | core->thread[0]);
-	want(t, scx_bpf_now());
 	expect_holder(t, c);
 	if (c->runs_other)
 		enq_flags |= ENQ(PREEMPT);
@@ -231,6 +230,7 @@ __s32 BPF_PROG(companion_select_cpu, struct task_struct *p, __s32 prev_cpu, __u6
 	if (c)
 		cpu = place(p, c, &wish, prev_cpu);
 	if (cpu >= 0) {
+		want(t, scx_bpf_now());
 		run_at_once(p, t, cpu, 0);
 		return cpu;
 	}
@@ -688,8 +688,6 @@ void BPF_PROG(companion_running, struct task_struct *p)
 		return;
 	load(t, c->node, t->weight);
 	enter_core(p, t, c, cpu);
-	if (is_of_cpu(p))
-		note_kernel_thread(t, c, cpu);
 	if (c->runs_guest)
 		task_set_slice(p, slice_min_ns);
 }
@@ -802,9 +800,9 @@ __s32 BPF_PROG(companion_init)
 		if (!err)
 			err = scx_bpf_create_dsq(BACK_QUEUE | i, -1);
 		if (!err)
-			err = init_alarm(i);
+			err = init_alarm(&alarms, i, on_alarm);
 		if (!err)
-			err = init_patience(i);
+			err = init_alarm(&patience, i, on_patience);
 		c = cpu_of(i);
 		if (!err && c && c->threads)
 			err = join_node(i, c->node);
@@ -813,7 +811,7 @@ __s32 BPF_PROG(companion_init)
 			return err;
 		}
 	}
-	return init_round();
+	return init_alarm(&rounds, 0, on_round);
 }
 
 /* The loader sets flags, from the running kernel's enumerators, and hotplug_seq. */

@@ -10,6 +10,7 @@
 #ifndef COREGATE_HELD_BACK_BPF_H
 #define COREGATE_HELD_BACK_BPF_H
 
+#include "alarm.bpf.h"
 #include "places.bpf.h"
 
 /*
@@ -17,10 +18,6 @@
  * others to wait for it, in ns.
  */
 #define PATIENCE_NS 4000000ULL
-
-struct alarm {
-	struct bpf_timer timer;
-};
 
 /* By CPU: the end of what its kernel threads wait. The loader sets the size. */
 struct {
@@ -39,17 +36,6 @@ static int on_patience(void *map, __u32 *cpu, struct alarm *a)
 	if (c && c->held_back)
 		bpf_timer_start(&a->timer, PATIENCE_NS, 0);
 	return 0;
-}
-
-static __s32 init_patience(__u32 cpu)
-{
-	struct alarm *a = bpf_map_lookup_elem(&patience, &cpu);
-	__s32 err;
-
-	if (!a)
-		return -ENOENT;
-	err = bpf_timer_init(&a->timer, &patience, CLOCK_MONOTONIC);
-	return err ?: bpf_timer_set_callback(&a->timer, on_patience);
 }
 
 /* Whether the core's holder runs beside this CPU, or is about to, and may soon sleep. */

@@ -13,8 +13,8 @@
 #ifndef COREGATE_RESERVE_BPF_H
 #define COREGATE_RESERVE_BPF_H
 
-#include "places.bpf.h"
 #include "held_back.bpf.h"
+#include "places.bpf.h"
 #include "claim.h"
 
 /* How long a core is kept for a thread that is on its way there, in ns. */
@@ -225,17 +225,6 @@ static int on_alarm(void *map, __u32 *key, struct alarm *a)
 	return 0;
 }
 
-static __s32 init_alarm(__u32 cpu)
-{
-	struct alarm *a = bpf_map_lookup_elem(&alarms, &cpu);
-	__s32 err;
-
-	if (!a)
-		return -ENOENT;
-	err = bpf_timer_init(&a->timer, &alarms, CLOCK_MONOTONIC);
-	return err ?: bpf_timer_set_callback(&a->timer, on_alarm);
-}
-
 /*
  * Guests: tasks that may run on CPUs of reserved cores only, but kernel threads of a CPU. They would
  * wait without end, so each such CPU has some of them for a short turn each now and then.
@@ -299,18 +288,6 @@ static int on_round(void *map, __u32 *key, struct alarm *a)
 		set_round();
 	}
 	return 0;
-}
-
-static __s32 init_round(void)
-{
-	__u32 zero = 0;
-	struct alarm *a = bpf_map_lookup_elem(&rounds, &zero);
-	__s32 err;
-
-	if (!a)
-		return -ENOENT;
-	err = bpf_timer_init(&a->timer, &rounds, CLOCK_MONOTONIC);
-	return err ?: bpf_timer_set_callback(&a->timer, on_round);
 }
 
 /* Whether one more core of the node may be reserved. */
@@ -615,7 +592,7 @@ static __s32 place(struct task_struct *p, const struct claim *c, struct wish *w,
  * A task begins to run on a CPU, or goes on there: reserves the core for its claim, or goes if it may
  * not be there.
  */
-static void enter_core(struct task_struct *p, const struct task *t, struct cpu *cpu, __s32 number)
+static void enter_core(struct task_struct *p, struct task *t, struct cpu *cpu, __s32 number)
 {
 	__u32 slot = 0;
 	struct claim *c = claim_of(p, &slot);
@@ -640,8 +617,10 @@ static void enter_core(struct task_struct *p, const struct task *t, struct cpu *
 		if (core->owner == id)
 			return;
 	}
-	if (is_of_cpu(p))
+	if (is_of_cpu(p)) {
+		note_kernel_thread(t, cpu, number);
 		return;
+	}
 	/* Only now, since the task before it has left only now. */
 	cpu->runs_guest = cpu->guest_next;
 	cpu->guest_next = 0;
