@@ -407,10 +407,7 @@ static __always_inline void note_end(struct claim_end *end, const struct claim *
 /* Says it. */
 static __noinline int tell_end(struct claim_end *end)
 {
-	if (!end)
-		return 0;
-	end->time = bpf_ktime_get_boot_ns();
-	if (end->rule_key && end->time - end->since >= CLAIM_TOLD_NS &&
+	if (end && end->rule_key && end->time - end->since >= CLAIM_TOLD_NS &&
 	    bpf_ringbuf_output(&events, end, sizeof(*end), 0))
 		__sync_fetch_and_add(&kept.failures.events_lost, 1);
 	return 0;
@@ -419,7 +416,7 @@ static __noinline int tell_end(struct claim_end *end)
 /* Ends the claim in a slot, if it is still this one. */
 static __noinline int release(__u32 slot, __u64 id)
 {
-	struct claim_end end = {};
+	struct claim_end end = { .time = bpf_ktime_get_boot_ns() };
 	struct claim *c = claim_at(slot, id);
 	struct bpf_spin_lock *lock = the_lock();
 	struct ledger *l = the_ledger();
@@ -479,9 +476,9 @@ static __always_inline void end_exec(struct holder *h, bool done)
 	struct claim *c = claim_at(slot, h->exec_id);
 	struct bpf_spin_lock *lock = the_lock();
 	struct ledger *l = the_ledger();
-	__u64 id = h->exec_id, now = bpf_ktime_get_boot_ns();
+	__u64 id = h->exec_id;
 	bool begins = false, less = false;
-	struct claim_end end = {};
+	struct claim_end end = { .time = bpf_ktime_get_boot_ns() };
 
 	if (!c || !l || !lock) {
 		h->exec_id = 0;
@@ -495,7 +492,7 @@ static __always_inline void end_exec(struct holder *h, bool done)
 		if (done) {
 			note_end(&end, c);
 			c->now = c->then;
-			c->since = now;
+			c->since = end.time;
 			c->rule = c->now.rule;
 			c->samples = 0;
 			c->shared = 0;
