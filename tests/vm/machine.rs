@@ -134,6 +134,29 @@ pub(crate) fn visit(cpus: &[u32]) -> Result<()> {
     Ok(())
 }
 
+/// Does the one again and again, in a thread of its own, until the other is over: how often, and what
+/// became of the other.
+pub(crate) fn repeat_during<T>(
+    mut one: impl FnMut() -> Result<()> + Send,
+    other: impl FnOnce() -> Result<T>,
+) -> Result<(u64, T)> {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let repeated = scope.spawn(|| {
+            let mut times = 0;
+            while !over.load(Ordering::Relaxed) {
+                one()?;
+                times += 1;
+            }
+            anyhow::Ok(times)
+        });
+        let other = other();
+        over.store(true, Ordering::Relaxed);
+        let times = repeated.join().ok().context("a thread panicked")??;
+        Ok((times, other?))
+    })
+}
+
 /// Threads that keep CPUs busy until dropped.
 pub(crate) struct Load {
     stop: Arc<AtomicBool>,

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs;
 use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
 use super::process::Companion;
@@ -20,7 +19,7 @@ use super::{no_complaints, on_newest, test};
 use crate::claims::{Running, wait_until_held};
 use crate::gate::Gate;
 use crate::launch::{CROWD, CROWDED, PERIOD, PERIODIC, WORKER, program};
-use crate::machine::{Core, cores, cpus, node_cpus};
+use crate::machine::{Core, cores, cpus, node_cpus, repeat_during};
 use crate::persist::TakenDown;
 use crate::{ICOUNT, Test};
 
@@ -192,36 +191,21 @@ fn holds_kernel_threads_back() -> Result<()> {
         ];
         wait_until_held(gate, 2)?;
         holders.iter().for_each(|holder| log.hold(holder.pid()));
-        let (ends, times) = (AtomicBool::new(false), AtomicUsize::new(0));
-        let accounts = thread::scope(|scope| {
-            let refresh = scope.spawn(|| {
-                while !ends.load(Ordering::Relaxed) {
-                    fs::read(STAT_REFRESH)?;
-                    times.fetch_add(1, Ordering::Relaxed);
-                    thread::sleep(PERIOD.mul_f64(10.0 * fastrand::f64()));
-                }
-                anyhow::Ok(())
-            });
-            let accounts = watch(log);
-            ends.store(true, Ordering::Relaxed);
-            refresh
-                .join()
-                .map_err(|_| anyhow!("the reader panicked"))??;
-            accounts
-        })?;
-        let times = times.into_inner();
+        let refresh = || {
+            fs::read(STAT_REFRESH)?;
+            thread::sleep(PERIOD.mul_f64(10.0 * fastrand::f64()));
+            Ok(())
+        };
+        let (times, accounts) = repeat_during(refresh, || watch(log))?;
         println!("{times} times all workers");
         let [sleeping, busy] = &accounts[..] else {
             bail!("{accounts:?}")
         };
         // Not beside the one that never sleeps, or nothing would become of them.
-        ensure!(
-            busy.beside(Beside::Kernel).count as usize * 4 > times,
-            "{busy}"
-        );
+        ensure!(busy.beside(Beside::Kernel).count * 4 > times, "{busy}");
         // If they came at any time, every sixth would be beside the other.
         ensure!(
-            sleeping.beside(Beside::Kernel).count as usize * 8 < times,
+            sleeping.beside(Beside::Kernel).count * 8 < times,
             "{sleeping}"
         );
         Ok(())

@@ -3,18 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::libc::EAGAIN;
 
 use super::docs::follow_quick_start;
 use super::{DROP_INS, POLICY, SYSTEMD, UNIT, becomes, main_pid, patient, property, run, status};
 use crate::gate::{COREGATE, Gate};
 use crate::launch::{fails, program, starts};
-use crate::machine::{Load, node_cores, node_cpus, pin};
+use crate::machine::{Load, node_cores, node_cpus, pin, repeat_during};
 use crate::{Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[Test {
@@ -103,24 +102,15 @@ fn apt(words: &[&str]) -> Result<String> {
 /// How many launches of a program from these CPUs failed as they must, one after the other, while
 /// `change` went on.
 fn denied_throughout(cpus: &[u32], change: impl FnOnce() -> Result<()>) -> Result<u64> {
-    let (ends, denied) = (AtomicBool::new(false), AtomicU64::new(0));
-    thread::scope(|scope| {
-        let storm = scope.spawn(|| {
-            pin(cpus)?;
-            while !ends.load(Ordering::Relaxed) {
-                fails(SERVER, EAGAIN)?;
-                denied.fetch_add(1, Ordering::Relaxed);
-                // Else little of the machine is left for what changes.
-                thread::sleep(PAUSE);
-            }
-            anyhow::Ok(())
-        });
-        let changed = change();
-        ends.store(true, Ordering::Relaxed);
-        storm.join().map_err(|_| anyhow!("the storm panicked"))??;
-        changed
-    })?;
-    Ok(denied.into_inner())
+    let launch = || {
+        pin(cpus)?;
+        fails(SERVER, EAGAIN)?;
+        // Else little of the machine is left for what changes.
+        thread::sleep(PAUSE);
+        Ok(())
+    };
+    let (denied, ()) = repeat_during(launch, change)?;
+    Ok(denied)
 }
 
 fn package() -> Result<()> {
