@@ -313,12 +313,6 @@ struct counters {
 	struct pace pace[PACES];
 };
 
-/* Of a rule: samples of CPUs where its programs ran, and those that found others on the core. */
-struct honour {
-	__u64 samples;
-	__u64 shared;
-};
-
 /* What the policy that holds comes to, and what the one that is rehearsed would. */
 struct change {
 	__u32 rule;
@@ -484,10 +478,8 @@ struct claim_end {
 	__u64 rule_key;
 	/* Who took it: of a fork, the parent. */
 	__u32 pid;
-	/* As struct honour has them of a rule. */
-	__u32 samples;
-	__u32 shared;
 	__u32 pad;
+	struct honour honour;
 };
 
 /* Asked of the program survey: how a node stands, and what is known of the scheduler. */
@@ -550,7 +542,7 @@ _Static_assert(sizeof(struct literal) == 8, "literal");
 _Static_assert(sizeof(struct rule) == 64, "rule");
 _Static_assert(sizeof(struct pace) == 16, "pace");
 _Static_assert(sizeof(struct counters) == 80, "counters");
-_Static_assert(sizeof(struct honour) == 16, "honour");
+_Static_assert(sizeof(struct honour) == 32, "honour");
 _Static_assert(sizeof(struct change) == 16, "change");
 _Static_assert(sizeof(struct claim_head) == 32, "claim_head");
 _Static_assert(sizeof(struct node) == 8, "node");
@@ -562,7 +554,7 @@ _Static_assert(sizeof(struct kept) == 440, "kept");
 _Static_assert(sizeof(struct event) == 952, "event");
 _Static_assert(sizeof(struct details) == 1296, "details");
 _Static_assert(sizeof(struct detailed_event) == 2248, "detailed_event");
-_Static_assert(sizeof(struct claim_end) == 40, "claim_end");
+_Static_assert(sizeof(struct claim_end) == 64, "claim_end");
 _Static_assert(sizeof(struct survey) == 36, "survey");
 _Static_assert(sizeof(struct picture) == 176, "picture");
 _Static_assert(sizeof(struct live_claim) == 168, "live_claim");

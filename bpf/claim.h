@@ -52,6 +52,18 @@ struct holding {
 	__u32 pad;
 };
 
+/*
+ * What is known of how claims were honoured, of one or of all of a rule. By samples, under any scheduler: of
+ * CPUs that ran for them, and those of these that found others on the core. By every switch, while the
+ * companion is in charge: how long CPUs ran for them, and how long of that with others on the core, in ns.
+ */
+struct honour {
+	__u64 samples;
+	__u64 shared;
+	__u64 ran_ns;
+	__u64 shared_ns;
+};
+
 struct claim {
 	/* The ticket that it was taken with; 0 in a free slot. */
 	__u64 id;
@@ -60,10 +72,9 @@ struct claim {
 	/* When it was taken, in ns of CLOCK_BOOTTIME, and by which process: of a fork, the parent. */
 	__u64 since;
 	__u32 pid;
-	/* Of its program: as struct honour has them of a rule. */
-	__u32 samples;
-	__u32 shared;
 	__u32 pad;
+	/* Of its program. */
+	struct honour honour;
 	/* The end of its time, in ns of CLOCK_MONOTONIC; 0: it has none. */
 	__u64 until;
 	/* Of the program that runs, and of the one that is being executed. */

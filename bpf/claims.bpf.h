@@ -368,8 +368,7 @@ enum taken take(struct taker *t, struct holder *h)
 			c->id = t->id;
 			c->since = t->since;
 			c->pid = t->pid;
-			c->samples = 0;
-			c->shared = 0;
+			c->honour = (struct honour){};
 		}
 		if (d)
 			d->cpus = v->allowed;
@@ -400,8 +399,7 @@ static __always_inline void note_end(struct claim_end *end, const struct claim *
 	end->since = c->since;
 	end->rule_key = c->rule;
 	end->pid = c->pid;
-	end->samples = c->samples;
-	end->shared = c->shared;
+	end->honour = c->honour;
 }
 
 /* Says it. */
@@ -494,8 +492,7 @@ static __always_inline void end_exec(struct holder *h, bool done)
 			c->now = c->then;
 			c->since = end.time;
 			c->rule = c->now.rule;
-			c->samples = 0;
-			c->shared = 0;
+			c->honour = (struct honour){};
 			c->until = 0;
 			h->id = id;
 			h->slot = slot;

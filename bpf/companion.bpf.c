@@ -14,6 +14,7 @@
  * its node's by how many wait in each. A CPU of a reserved core serves the core's queue, and
  * nothing else for as long as that is so, but for tasks that could run nowhere else.
  */
+#include "beside.bpf.h"
 #include "groups.bpf.h"
 #include "places.bpf.h"
 #include "reserve.bpf.h"
@@ -650,6 +651,7 @@ void BPF_PROG(companion_dispatch, __s32 cpu, struct task_struct *prev)
 		if (!t)
 			return;
 		charge(prev, t, cpu);
+		account(cpu, prev);
 	}
 	if (let_through(c, cpu) || serve_holders(c, cpu, prev, t))
 		return;

@@ -28,6 +28,13 @@ struct cpu {
 	__u64 runs_for;
 	/* Since when the one that runs here, or is about to, has not slept, or 0. */
 	__u64 awake;
+	/*
+	 * By every switch: the claim that it runs for, or IDLE or OTHERS; until when that is counted; since
+	 * when another CPU of its core runs for somebody else, or 0. See beside.bpf.h.
+	 */
+	__u64 whose;
+	__u64 since;
+	__u64 beside;
 	/* Until when kernel threads of this CPU wait, if any does. */
 	__u64 held_until;
 	/* Somebody else runs there who may be sent away; it could run nowhere else, so it may stay. */
@@ -39,6 +46,9 @@ struct cpu {
 	/* Kernel threads of this CPU wait until the holder beside it sleeps; one runs that could. */
 	__u32 held_back;
 	__u32 runs_patient;
+	/* Where that claim is. */
+	__u32 slot;
+	__u32 pad;
 	/* Of the core: others may not use it at all; its alarm is set. */
 	__u32 shut;
 	__u32 alarmed;
@@ -77,7 +87,7 @@ struct farewell {
 	char message[1024];
 };
 
-_Static_assert(sizeof(struct cpu) == 144, "struct cpu has padding");
+_Static_assert(sizeof(struct cpu) == 176, "struct cpu has padding");
 _Static_assert(sizeof(struct farewell) == 1176, "struct farewell has padding");
 
 #endif

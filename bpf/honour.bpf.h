@@ -9,6 +9,7 @@
 #include "abi.h"
 #include "claims.bpf.h"
 #include "core.bpf.h"
+#include "honours.bpf.h"
 #include "kernel.h"
 #include "topology.bpf.h"
 
@@ -19,28 +20,8 @@
 #define SAMPLE_MIN_NS 5000000ULL
 #define SAMPLE_MAX_NS 15000000ULL
 
-/* By the key of a rule. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, RULES_MAX);
-	__type(key, __u64);
-	__type(value, struct honour);
-} honours SEC(".maps");
-
 /* A sample is due; the timer is of the ledger, as that is pinned. */
 __u64 sample_due;
-
-static __always_inline struct honour *honour_of(__u64 rule)
-{
-	struct honour none = {}, *h = bpf_map_lookup_elem(&honours, &rule);
-
-	if (h)
-		return h;
-	/* Another CPU may be first. */
-	bpf_map_update_elem(&honours, &rule, &none, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&honours, &rule);
-}
 
 /* Who runs on a CPU now: the slot of a claim, on from FIRST_SLOT, STRANGER or NOBODY. */
 __noinline __u32 who_has(__u32 cpu)
@@ -54,22 +35,11 @@ __noinline __u32 who_has(__u32 cpu)
 /* One CPU ran for the claim in a slot; was there somebody else on its core? */
 __noinline int note_sample(__u32 slot, bool shared)
 {
+	const struct honour one = { .samples = 1, .shared = shared };
 	struct claim *c = bpf_map_lookup_elem(&claims, &slot);
-	__u64 rule = c ? c->rule : 0;
-	struct honour *h;
 
-	/* Its program is still being executed. */
-	if (!rule)
-		return 0;
-	__sync_fetch_and_add(&c->samples, 1);
-	if (shared)
-		__sync_fetch_and_add(&c->shared, 1);
-	h = honour_of(rule);
-	if (!h)
-		return 0;
-	__sync_fetch_and_add(&h->samples, 1);
-	if (shared)
-		__sync_fetch_and_add(&h->shared, 1);
+	if (c)
+		honour(c, &one);
 	return 0;
 }
 

@@ -105,10 +105,14 @@ static bool before(__u64 a, __u64 b)
 	return (__s64)(a - b) < 0;
 }
 
+static struct cpu *known_cpu(__u32 cpu)
+{
+	return bpf_map_lookup_elem(&cpus, &cpu);
+}
+
 static struct cpu *cpu_of(__s32 cpu)
 {
-	__u32 key = cpu;
-	struct cpu *c = bpf_map_lookup_elem(&cpus, &key);
+	struct cpu *c = known_cpu(cpu);
 
 	if (!c)
 		scx_error("CPU %lld is not one the loader knows", cpu);

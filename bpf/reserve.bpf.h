@@ -66,8 +66,8 @@ struct cores {
 struct cores reserved;
 struct cores shut;
 
-/* The claim that a task runs for, if the companion is to do something about it, and its slot. */
-static struct claim *claim_of(struct task_struct *p, __u32 *slot)
+/* The claim that a task runs for, and its slot. */
+static struct claim *held_claim(struct task_struct *p, __u32 *slot)
 {
 	struct holder *h = bpf_task_storage_get(&holders, p, NULL, 0);
 	struct claim *c;
@@ -76,9 +76,15 @@ static struct claim *claim_of(struct task_struct *p, __u32 *slot)
 		return NULL;
 	*slot = h->slot;
 	c = bpf_map_lookup_elem(&claims, slot);
-	if (!c || c->id != h->id || c->now.isolation == ISOLATION_NONE)
-		return NULL;
-	return c;
+	return c && c->id == h->id ? c : NULL;
+}
+
+/* The same, if the companion is to do something about it. */
+static struct claim *claim_of(struct task_struct *p, __u32 *slot)
+{
+	struct claim *c = held_claim(p, slot);
+
+	return c && c->now.isolation != ISOLATION_NONE ? c : NULL;
 }
 
 /* The first CPU of a CPU's core, which stands for the core; NULL: the CPU is offline. */

@@ -9,29 +9,27 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use super::Error;
 use crate::gate::pins;
 
-/// The maps that the scheduler reads.
-const MAPS: [&str; 2] = ["claims", "holders"];
+/// The maps that the scheduler shares: what it reads, and where it tells what became of claims.
+const MAPS: [&str; 3] = ["claims", "holders", "honours"];
 
 /// Looks out for the gate's claims to come, go or change place.
 pub(super) struct Claims {
-    /// Of the maps that the scheduler reads; `None`: it reads its own, in which nothing is.
-    ids: Option<[u32; 2]>,
+    /// Of these maps; `None`: the scheduler has its own, in which nothing is.
+    ids: Option<[u32; 3]>,
     watch: Inotify,
 }
 
 impl Claims {
     /// Lets a scheduler that is not loaded yet read the gate's claims, if a gate is pinned.
-    pub(super) fn share<'a>(
-        claims: &mut OpenMapMut<'a>,
-        holders: &mut OpenMapMut<'a>,
-    ) -> Result<Self, Error> {
+    pub(super) fn share(maps: [&mut OpenMapMut<'_>; 3]) -> Result<Self, Error> {
         let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
         let watch = Inotify::init(flags).map_err(Error::system("watch the gate's claims"))?;
         let mut shared = Self { ids: None, watch };
         // First: what changes from now on is noticed.
         shared.follow();
-        shared.ids = pins::share_claims([(MAPS[0], claims), (MAPS[1], holders)])
-            .map_err(|error| Error::Claims(error.to_string()))?;
+        let [claims, holders, honours] = maps;
+        let maps = [(MAPS[0], claims), (MAPS[1], holders), (MAPS[2], honours)];
+        shared.ids = pins::share_claims(maps).map_err(|error| Error::Claims(error.to_string()))?;
         Ok(shared)
     }
 

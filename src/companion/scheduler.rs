@@ -25,6 +25,8 @@ pub(super) type Room = MaybeUninit<OpenObject>;
 /// The loaded scheduler. Dropped, it leaves the kernel.
 pub(super) struct Scheduler<'room> {
     link: Option<Link>,
+    /// Of what sees every switch.
+    switches: Option<Link>,
     claims: Claims,
     skel: CompanionSkel<'room>,
 }
@@ -68,7 +70,8 @@ impl<'room> Scheduler<'room> {
             ops.cgroup_set_weight = ptr::null_mut();
         }
         configure(&mut open, config, &topology).map_err(Error::kernel(&heard, "configure"))?;
-        let claims = Claims::share(&mut open.maps.claims, &mut open.maps.holders)?;
+        let maps = &mut open.maps;
+        let claims = Claims::share([&mut maps.claims, &mut maps.holders, &mut maps.honours])?;
         let skel = open.load().map_err(Error::kernel(&heard, "load"))?;
         for (number, cpu) in cpus(&topology)? {
             skel.maps
@@ -78,6 +81,7 @@ impl<'room> Scheduler<'room> {
         }
         Ok(Self {
             link: None,
+            switches: None,
             claims,
             skel,
         })
@@ -93,6 +97,8 @@ impl<'room> Scheduler<'room> {
             .attach_struct_ops()
             .map_err(Error::kernel(&heard, "attach"))?;
         self.link = Some(link);
+        let switches = self.skel.progs.companion_switch.attach();
+        self.switches = Some(switches.map_err(Error::kernel(&heard, "attach"))?);
         Ok(())
     }
 
@@ -139,7 +145,7 @@ impl<'room> Scheduler<'room> {
     pub(super) fn detach(mut self) -> ScxExit {
         // The kernel is back on its own scheduler, and the farewell written,
         // when this returns (bpf_scx_unreg(), kernel/sched/ext.c).
-        drop(self.link.take());
+        drop((self.link.take(), self.switches.take()));
         let farewell = self.skel.maps.bss_data.as_ref().map(|bss| &bss.farewell);
         farewell
             .and_then(exit::read)
@@ -201,5 +207,5 @@ fn cpus(topology: &Topology) -> Result<Vec<(u32, types::cpu)>, Error> {
 }
 
 raw::plain_types! {
-    types::cpu: 144,
+    types::cpu: 176,
 }

@@ -9,7 +9,7 @@ use super::held::HeldRule;
 use crate::gate::{Record, abi};
 use crate::kernel::Source;
 use crate::policy::{Effect, Errno, Hook, Mode, Verdict, Word};
-use crate::report::{Claim, Core, CoreState, Cpu, CpuState, Ended, Event, Held, unit_of};
+use crate::report::{Claim, Core, CoreState, Cpu, CpuState, Ended, Event, Held, Honour, unit_of};
 
 /// The event that a record is, with the rule that it names.
 pub(super) fn event(record: &Record, rule: Option<&HeldRule>) -> Event {
@@ -79,8 +79,17 @@ pub(super) fn ended(raw: &abi::claim_end, rule: Option<&HeldRule>) -> Ended {
         ),
         pid: raw.pid,
         held: Duration::from_nanos(raw.time.saturating_sub(raw.since)),
+        honour: honour(raw.honour),
+    }
+}
+
+/// How claims were honoured.
+pub(super) fn honour(raw: abi::honour) -> Honour {
+    Honour {
         samples: raw.samples,
         shared: raw.shared,
+        ran_ns: raw.ran_ns,
+        shared_ns: raw.shared_ns,
     }
 }
 

@@ -72,8 +72,7 @@ impl Daemon<'_> {
                 unknown: counters.unknown,
                 suppressed: counters.suppressed,
                 claims: claims.get(rule.name()).copied().unwrap_or(0),
-                samples: honour.samples,
-                shared: honour.shared,
+                honour: record::honour(honour),
             });
         }
         status.failures = self.failures()?;

@@ -178,6 +178,7 @@ macro_rules! claim_maps {
             ("claims", &mut $maps.claims),
             ("domains", &mut $maps.domains),
             ("holders", &mut $maps.holders),
+            ("honours", &mut $maps.honours),
             ("ledgers", &mut $maps.ledgers),
             ("locks", &mut $maps.locks),
         ]
@@ -253,6 +254,7 @@ impl<'obj> Gate<'obj> {
             (&mut open.maps.seen, claims as usize),
             (&mut open.maps.domains, claims as usize),
             (&mut open.maps.owed, claims as usize),
+            (&mut open.maps.honours, abi::limits::RULES_MAX.0 as usize),
         ] {
             map.set_max_entries(entries.max(1) as u32)
                 .map_err(Error::kernel(&heard, "size its maps"))?;

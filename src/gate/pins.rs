@@ -22,10 +22,10 @@ const NEW_LINKS: &str = "new-links";
 
 /// The maps of claims. The number changes with the form of what they hold: a gate that knows
 /// another form begins without claims.
-pub(super) const CLAIMS: &str = "claims-5";
+pub(super) const CLAIMS: &str = "claims-6";
 
 /// Likewise events that are not read, counts of failures, and what root said of the mode.
-pub(super) const KEPT: &str = "kept-2";
+pub(super) const KEPT: &str = "kept-3";
 /// The map there that is a section.
 pub(super) const SECTION: &str = "section";
 
@@ -106,26 +106,29 @@ fn reuse_if(
     Ok(true)
 }
 
-/// Lets two maps of another object, not loaded yet, be the pinned ones of claims, if they are there: their
-/// ids. It may know less of a value than the gate, but not more.
+/// Lets maps of another object, not loaded yet, be the pinned ones of claims, if they are there: their ids. It may know less of a value than the gate, but not more.
 ///
 /// # Errors
 ///
 /// A map could not be opened, though it is there.
-pub(crate) fn share_claims(
-    mut maps: [(&str, &mut OpenMapMut<'_>); 2],
-) -> Result<Option<[u32; 2]>, Error> {
-    let Some(ids) = claims_ids([maps[0].0, maps[1].0]) else {
+pub(crate) fn share_claims<const N: usize>(
+    mut maps: [(&str, &mut OpenMapMut<'_>); N],
+) -> Result<Option<[u32; N]>, Error> {
+    let names = maps.each_ref().map(|(name, _)| *name);
+    let Some(ids) = claims_ids(names) else {
         return Ok(None);
     };
     let holds = |pinned: &MapHandle, map: &OpenMapMut<'_>| pinned.value_size() >= map.value_size();
     Ok(reuse_if(holds, CLAIMS, &mut maps)?.then_some(ids))
 }
 
-/// The ids of two of the pinned maps of claims. `None`: one of them is not there.
-pub(crate) fn claims_ids(names: [&str; 2]) -> Option<[u32; 2]> {
-    let [first, second] = names.map(|name| Some(open(CLAIMS, name)?.info().ok()?.info.id));
-    Some([first?, second?])
+/// The ids of these of the pinned maps of claims. `None`: one of them is not there.
+pub(crate) fn claims_ids<const N: usize>(names: [&str; N]) -> Option<[u32; N]> {
+    let mut ids = [0; N];
+    for (id, name) in ids.iter_mut().zip(names) {
+        *id = open(CLAIMS, name)?.info().ok()?.info.id;
+    }
+    Some(ids)
 }
 
 /// The map of this name in this folder of the gate that stands. `None`: there is none.

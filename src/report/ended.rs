@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use serde::Serialize;
 
 use super::event::rfc3339;
-use super::status::honoured;
+use super::honour::Honour;
 
 /// A claim that ended after a second or more.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,10 +22,9 @@ pub struct Ended {
     /// How long it held its cores, in seconds.
     #[serde(serialize_with = "seconds")]
     pub held: Duration,
-    /// How often the program was seen on a CPU: about every 10 ms of its running.
-    pub samples: u32,
-    /// How often something else ran on another hardware thread of the same core then.
-    pub shared: u32,
+    /// Whether it had them to itself.
+    #[serde(flatten)]
+    pub honour: Honour,
 }
 
 fn seconds<S: serde::Serializer>(time: &Duration, to: S) -> Result<S::Ok, S::Error> {
@@ -41,9 +40,21 @@ impl fmt::Display for Ended {
             "ended rule={} pid={} held={held:.1}s",
             self.rule, self.pid
         )?;
-        if let Some(share) = honoured(self.samples.into(), self.shared.into()) {
+        let Honour {
+            samples,
+            shared,
+            ran_ns,
+            shared_ns,
+        } = self.honour;
+        if let Some(share) = self.honour.share() {
             write!(f, " honoured={share:.2}%")?;
         }
-        write!(f, " samples={} shared={}", self.samples, self.shared)
+        write!(f, " samples={samples} shared={shared}")?;
+        if ran_ns > 0 {
+            let [ran, shared] =
+                [ran_ns, shared_ns].map(|ns| Duration::from_nanos(ns).as_secs_f64());
+            write!(f, " ran={ran:.3}s shared_for={shared:.6}s")?;
+        }
+        Ok(())
     }
 }

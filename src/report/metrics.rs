@@ -4,7 +4,7 @@
 //! gauges cannot drift from what they are of.
 
 use std::fmt::{Display, Write};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::{Failures, Rule, Sink, Status};
 use crate::kernel::Source;
@@ -178,13 +178,26 @@ pub const METRICS: &[Metric] = &[
         "coregate_holder_samples_total",
         "Samples of CPUs that ran a program of the rule with a claim: about one each 10 ms.",
         &["rule"],
-        |status, to| to.rules(status, |rule| rule.samples),
+        |status, to| to.rules(status, |rule| rule.honour.samples),
     ),
     counter(
         "coregate_shared_samples_total",
         "Of these, the ones with something else on the same core.",
         &["rule"],
-        |status, to| to.rules(status, |rule| rule.shared),
+        |status, to| to.rules(status, |rule| rule.honour.shared),
+    ),
+    counter(
+        "coregate_holder_seconds_total",
+        "How long CPUs ran for programs of the rule with a claim, in seconds: exact, but only while the \
+         companion is in charge.",
+        &["rule"],
+        |status, to| to.rules(status, |rule| seconds(rule.honour.ran_ns)),
+    ),
+    counter(
+        "coregate_shared_seconds_total",
+        "For how long of that something else ran on the same core.",
+        &["rule"],
+        |status, to| to.rules(status, |rule| seconds(rule.honour.shared_ns)),
     ),
     counter(
         "coregate_events_emitted_total",
@@ -357,11 +370,15 @@ impl Samples<'_> {
         }
     }
 
-    fn rules(&mut self, status: &Status, number: fn(&Rule) -> u64) {
+    fn rules<T: Display>(&mut self, status: &Status, number: fn(&Rule) -> T) {
         for rule in &status.rules {
             self.add(&[&rule.name], number(rule));
         }
     }
+}
+
+fn seconds(ns: u64) -> f64 {
+    Duration::from_nanos(ns).as_secs_f64()
 }
 
 fn word(flag: bool) -> &'static str {

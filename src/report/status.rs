@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Changes, Failures};
+use super::{Changes, Failures, Honour};
 use crate::policy_file::counted;
 pub use concerns::{Concern, Surroundings};
 pub use screen::Room;
@@ -138,23 +138,9 @@ pub struct Rule {
     pub suppressed: u64,
     /// Live claims.
     pub claims: u64,
-    /// How often one of its programs was seen on a CPU while it had a claim: about every 10 ms.
-    pub samples: u64,
-    /// How often something else ran on another hardware thread of the same core then.
-    pub shared: u64,
-}
-
-impl Rule {
-    /// The share of time that its programs had their cores to themselves, in percent; `None`: they
-    /// were not seen running.
-    pub fn honoured(&self) -> Option<f64> {
-        honoured(self.samples, self.shared)
-    }
-}
-
-/// The same, of so many samples of which so many were shared.
-pub(super) fn honoured(samples: u64, shared: u64) -> Option<f64> {
-    (samples > 0).then(|| 100.0 * (1.0 - shared as f64 / samples as f64))
+    /// Whether its programs had their cores to themselves.
+    #[serde(flatten)]
+    pub honour: Honour,
 }
 
 /// What became of the events.

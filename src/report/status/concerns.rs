@@ -199,10 +199,10 @@ impl Status {
         // Without the companion it is as it was said above.
         let kept = self.scheduler.as_ref().is_some_and(companion);
         let strict = move |rule: &&Rule| {
-            kept && rule.isolation == Isolation::Strict.word() && rule.samples >= SAMPLES
+            kept && rule.isolation == Isolation::Strict.word() && rule.honour.samples >= SAMPLES
         };
         self.rules.iter().filter(strict).filter_map(|rule| {
-            let share = rule.honoured().filter(|share| *share < HONOURED)?;
+            let share = rule.honour.share().filter(|share| *share < HONOURED)?;
             Some(light(
                 format!(
                     "programs of {} had their cores to themselves for {share:.2} % of their time only",

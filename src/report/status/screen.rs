@@ -337,7 +337,7 @@ fn columns(rules: &[&Rule], width: Option<usize>) -> Vec<Column> {
         Column::new(head, rules, move |rule| number(rule).to_string())
     };
     let honoured = |rule: &&Rule| {
-        let share = rule.honoured().map(|share| format!("{share:.2}%"));
+        let share = rule.honour.share().map(|share| format!("{share:.2}%"));
         share.unwrap_or_else(|| "-".into())
     };
     let mut columns = vec![

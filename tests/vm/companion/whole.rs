@@ -6,10 +6,11 @@ use std::fmt::Debug;
 use std::fs;
 use std::mem::MaybeUninit;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use super::process::Companion;
 use super::replay::{Account, Beside};
@@ -46,6 +47,11 @@ pub(crate) const TESTS: &[Test] = &[
         lets_pinned_tasks_progress,
     ),
     test(
+        "companion_counts_what_runs_beside",
+        ICOUNT,
+        counts_what_runs_beside,
+    ),
+    test(
         "companion_lets_confined_cgroups_progress",
         ICOUNT,
         lets_confined_cgroups_progress,
@@ -72,6 +78,9 @@ const KERNEL_SHORT: f64 = 0.001;
 /// The part of a CPU that tasks have at least that could run nowhere else: a turn of 1 ms in 100 ms, and
 /// what it takes to get there.
 const GUEST: f64 = 0.005;
+
+/// How far apart shares are that are looked at from times that differ a little.
+const NEARLY: f64 = 0.1;
 
 fn time() -> Duration {
     Duration::from_secs(crate::soak().unwrap_or(TIME))
@@ -249,6 +258,47 @@ fn lets_pinned_tasks_progress() -> Result<()> {
         accounts.iter().try_for_each(is_kept_from_others)?;
         let confined = accounts[0].beside(Beside::Confined);
         ensure!(confined.count > 0, "{}", accounts[0]);
+        Ok(())
+    })
+}
+
+/// What is told of the claims of each rule: how long they ran, and how long others did beside them.
+fn told(gate: &Gate) -> Result<Vec<[f64; 2]>> {
+    let status = gate.status()?;
+    let rules = status["rules"].as_array().context("no rules")?;
+    let number = |value: &Value| value.as_f64().context("no number");
+    let told = |rule: &Value| Ok([number(&rule["ran_ns"])?, number(&rule["shared_ns"])?]);
+    rules.iter().map(told).collect()
+}
+
+/// What is told of the claims is what the log of every switch says, whoever it is that runs there.
+fn counts_what_runs_beside() -> Result<()> {
+    under_companion("", |gate, log| {
+        let _holders = holders(gate, log)?;
+        let on_each = |job: Job| {
+            let cpus = cpus()?.into_iter();
+            Crew::start(cpus.map(|cpu| job.clone().on(&[cpu])))
+        };
+        let pinned = on_each(Job::hog())?;
+        let _load = (hogs()?, pinned, on_each(Job::napping().real_time())?);
+        thread::sleep(Duration::from_secs(1));
+        let (start, before) = (Instant::now(), told(gate)?);
+        let accounts = log.watch(time())?;
+        let (span, after) = (start.elapsed(), told(gate)?);
+        for ((account, before), after) in accounts.iter().zip(before).zip(after) {
+            let [ran, shared] = [after[0] - before[0], after[1] - before[1]];
+            let told = [ran / span.as_nanos() as f64, shared / ran];
+            let others = Beside::ALL.into_iter();
+            let others = others.filter(|who| ![Beside::Idle, Beside::Own].contains(who));
+            let part = Duration::from_nanos(account.ran()).div_duration_f64(time());
+            let seen = [part, others.map(|who| account.share(who)).sum()];
+            println!("{account}\ntold {told:.5?}, seen {seen:.5?}");
+            let alike = |told: f64, seen: f64| (told - seen).abs() < NEARLY * seen;
+            ensure!(alike(told[0], seen[0]) && alike(told[1], seen[1]));
+            for who in [Beside::Confined, Beside::RealTime] {
+                ensure!(account.beside(who).count > 0, "no {who:?}");
+            }
+        }
         Ok(())
     })
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use anstream::StripStream;
 
 use super::*;
-use crate::report::{Events, Failures, Reload, Scheduler, Sink, Surroundings};
+use crate::report::{Events, Failures, Honour, Reload, Scheduler, Sink, Surroundings};
 
 fn rule(name: &str) -> Rule {
     Rule {
@@ -14,8 +14,11 @@ fn rule(name: &str) -> Rule {
         admitted: 5100,
         denied: 110,
         claims: 1,
-        samples: 10_000,
-        shared: 2,
+        honour: Honour {
+            samples: 10_000,
+            shared: 2,
+            ..Honour::default()
+        },
         isolation: "strict".into(),
         ..Rule::default()
     }
@@ -190,7 +193,7 @@ fn each_concern_is_told_when_it_is_one_and_not_else() {
         ),
         (|status| status.rules[1].unknown = 2, "verdict=unknown"),
         (|status| status.rules.clear(), "$EDITOR /etc/coregate"),
-        (|status| status.rules[0].shared = 200, "taskset"),
+        (|status| status.rules[0].honour.shared = 200, "taskset"),
         (
             |status| status.scheduler.as_mut().unwrap().ops = "bpfland".into(),
             "stop it",
