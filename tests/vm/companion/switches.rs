@@ -149,10 +149,30 @@ impl<'obj> Switches<'obj> {
 
     /// What became of each holder in this time from now on.
     pub(crate) fn watch(&mut self, time: Duration) -> Result<Vec<Account>> {
+        let begin = self.begin()?;
+        self.end(begin + time.as_nanos() as u64)
+    }
+
+    /// The same from now on until both this time is over and that is done, and what came of that.
+    pub(crate) fn watch_until<T>(
+        &mut self,
+        time: Duration,
+        done: impl FnOnce() -> Result<T>,
+    ) -> Result<(Vec<Account>, T)> {
+        let begin = self.begin()?;
+        self.read_until(begin + time.as_nanos() as u64)?;
+        let value = done()?;
+        Ok((self.end(now()?)?, value))
+    }
+
+    fn begin(&mut self) -> Result<u64> {
         let begin = now()?;
         self.read_until(begin)?;
         self.replay.close(begin);
-        let end = begin + time.as_nanos() as u64;
+        Ok(begin)
+    }
+
+    fn end(&mut self, end: u64) -> Result<Vec<Account>> {
         self.read_until(end)?;
         Ok(self.replay.close(end))
     }

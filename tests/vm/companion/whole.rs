@@ -79,8 +79,8 @@ const KERNEL_SHORT: f64 = 0.001;
 /// what it takes to get there.
 const GUEST: f64 = 0.005;
 
-/// How far apart shares are that are looked at from times that differ a little.
-const NEARLY: f64 = 0.1;
+/// How far apart figures may be that are of times that differ by what it takes to ask for them.
+const NEARLY: f64 = 0.05;
 
 fn time() -> Duration {
     Duration::from_secs(crate::soak().unwrap_or(TIME))
@@ -283,14 +283,14 @@ fn counts_what_runs_beside() -> Result<()> {
         let _load = (hogs()?, pinned, on_each(Job::napping().real_time())?);
         thread::sleep(Duration::from_secs(1));
         let (start, before) = (Instant::now(), told(gate)?);
-        let accounts = log.watch(time())?;
-        let (span, after) = (start.elapsed(), told(gate)?);
+        let (accounts, (span, after)) =
+            log.watch_until(time(), || Ok((start.elapsed(), told(gate)?)))?;
         for ((account, before), after) in accounts.iter().zip(before).zip(after) {
             let [ran, shared] = [after[0] - before[0], after[1] - before[1]];
             let told = [ran / span.as_nanos() as f64, shared / ran];
             let others = Beside::ALL.into_iter();
             let others = others.filter(|who| ![Beside::Idle, Beside::Own].contains(who));
-            let part = Duration::from_nanos(account.ran()).div_duration_f64(time());
+            let part = Duration::from_nanos(account.ran()).div_duration_f64(span);
             let seen = [part, others.map(|who| account.share(who)).sum()];
             println!("{account}\ntold {told:.5?}, seen {seen:.5?}");
             let alike = |told: f64, seen: f64| (told - seen).abs() < NEARLY * seen;
