@@ -33,8 +33,9 @@ struct view {
 	struct cpus free;
 	/* Those that the launch may use, of all nodes that were looked at. */
 	struct cpus allowed;
-	/* Those that are compared with domains. */
+	/* Those that are compared with domains; the free ones of them that are still nobody's. */
 	struct cpus around;
+	struct cpus left;
 };
 
 /* Of the launch under judgement on this CPU. */

@@ -6,7 +6,8 @@
  * domains that lie apart or within each other, as those of cpusets do, that is so if in each set
  * of cores around the launch's own there are enough free ones for it and for the claims that are
  * confined to that set. A claim that finds no free core in its domain is not kept from one by the
- * launch, so it does not count.
+ * launch, so it does not count. As many as can find one do if the smallest domains choose first: which
+ * of its cores such a domain takes is all the same to those around it.
  */
 #ifndef COREGATE_ROOM_H
 #define COREGATE_ROOM_H
@@ -21,7 +22,9 @@
 /* What the claims of one domain are owed. */
 struct owed {
 	__u64 walk;
-	__u64 cores;
+	__u32 cores;
+	/* The last count in which they had their choice. */
+	__u32 count;
 };
 
 /* By domain. */
@@ -39,9 +42,15 @@ static __always_inline __u32 count_bits(__u64 word)
 
 struct counting {
 	struct need *need;
-	/* Cores owed: to all confined claims; to those within the set around. */
+	/* Cores owed to all confined claims, and how many domains these have. */
 	__u32 confined;
+	__u32 domains;
+	/* Which count it is; how many cores those take that are confined to the set around. */
+	__u32 count;
 	__u32 within;
+	/* The smallest domain of these that has not taken any yet: its number plus 1, and its cores. */
+	__u32 first;
+	__u32 fewest;
 	/* The domain that adds least to that set: its number plus 1, and the cores of both. */
 	__u32 next;
 	__u32 size;
@@ -68,20 +77,22 @@ static long add_owed(__u32 slot, struct counting *counting)
 	if (o->walk != n->taker.walk) {
 		o->walk = n->taker.walk;
 		o->cores = 0;
+		o->count = 0;
+		counting->domains++;
 	}
 	o->cores += cores;
 	counting->confined += cores;
 	return 0;
 }
 
-/* Counts what a domain is owed, if it lies within the set around. */
-static long count_owed(__u32 i, struct counting *counting)
+/* Looks which domain comes first of those within the set around, and which is the next around that. */
+static long visit_domain(__u32 i, struct counting *counting)
 {
 	const struct domain *d = bpf_map_lookup_elem(&domains, &i);
 	const struct owed *o = bpf_map_lookup_elem(&owed, &i);
 	const struct view *v = the_view();
 	__u64 meets = 0, leaves = 0;
-	__u32 free = 0, size = 0;
+	__u32 cores = 0, size = 0;
 
 	if (!d || !o || !v)
 		return 1;
@@ -91,33 +102,79 @@ static long count_owed(__u32 i, struct counting *counting)
 	{
 		__u64 cpus = d->cpus.word[w] & v->node.word[w];
 
-		free += count_bits(cpus & v->free.word[w]);
+		cores += count_bits(cpus);
 		size += count_bits(cpus | v->around.word[w]);
 		meets |= cpus & v->around.word[w];
 		leaves |= cpus & ~v->around.word[w];
 	}
-	if (!leaves)
-		counting->within += o->cores < free ? o->cores : free;
-	else if (meets && size < counting->size) {
+	if (!leaves && o->count != counting->count && cores < counting->fewest) {
+		counting->first = i + 1;
+		counting->fewest = cores;
+	} else if (leaves && meets && size < counting->size) {
 		counting->next = i + 1;
 		counting->size = size;
 	}
 	return 0;
 }
 
-/* Free cores of the set around that are owed to nobody who is confined to it. */
-static __always_inline __u32 room_around(struct counting *counting, const struct view *v,
-					 __u32 unconfined)
+/* Takes one free core for the first domain. */
+static long take_core(__u32 i, struct counting *counting)
+{
+	__u32 domain = counting->first - 1;
+	const struct domain *d = bpf_map_lookup_elem(&domains, &domain);
+	struct view *v = the_view();
+
+	if (!d || !v)
+		return 1;
+	for_each_word(w)
+	{
+		__u64 cpus = d->cpus.word[w] & v->left.word[w];
+
+		if (cpus) {
+			v->left.word[w] &= ~(cpus & -cpus);
+			counting->within++;
+			return 0;
+		}
+	}
+	return 1;
+}
+
+/* The claims of one domain more take what they are owed. */
+static long take_cores(__u32 i, struct counting *counting)
 {
 	const struct ledger *l = the_ledger();
+	struct owed *o;
+	__u32 domain;
+
+	counting->first = 0;
+	counting->fewest = -1;
+	if (l)
+		bpf_loop(l->domains, visit_domain, counting, 0);
+	domain = counting->first - 1;
+	o = bpf_map_lookup_elem(&owed, &domain);
+	if (!o)
+		return 1;
+	o->count = counting->count;
+	bpf_loop(o->cores, take_core, counting, 0);
+	return 0;
+}
+
+/* Free cores of the set around that are owed to nobody who is confined to it. */
+static __always_inline __u32 room_around(struct counting *counting, struct view *v,
+					 __u32 unconfined)
+{
 	__u32 free = 0, taken;
 
+	counting->count++;
 	counting->within = 0;
 	counting->next = 0;
 	counting->size = -1;
-	if (l)
-		bpf_loop(l->domains, count_owed, counting, 0);
-	for_each_word(w) free += count_bits(v->free.word[w] & v->around.word[w]);
+	for_each_word(w)
+	{
+		v->left.word[w] = v->free.word[w] & v->around.word[w];
+		free += count_bits(v->left.word[w]);
+	}
+	bpf_loop(counting->domains, take_cores, counting, 0);
 	taken = counting->within + unconfined;
 	return free > taken ? free - taken : 0;
 }

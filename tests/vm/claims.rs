@@ -8,7 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use libbpf_rs::{MapCore, MapFlags, MapHandle};
 use nix::libc::{EAGAIN, EBUSY};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -44,6 +44,12 @@ pub(crate) const TESTS: &[Test] = &[
         needs: Needs::Nothing,
         on: NUMA,
         run: two_of_three,
+    },
+    Test {
+        name: "i3_claims_that_can_have_one_core_only_are_owed_one",
+        needs: Needs::AnyKernel,
+        on: &["one-node"],
+        run: confined,
     },
     Test {
         name: "i7_claims_go_with_their_programs",
@@ -251,6 +257,34 @@ fn sleeping() -> Result<()> {
     fails(SERVER, EAGAIN)?;
     drop((second, third));
     wait_until_held(&gate, 0)?;
+    gate.stop()
+}
+
+/// Of four cores one is busy, and two claims may have only that and another one, which one of them may
+/// have only: so no launch keeps the other one from a core.
+fn confined() -> Result<()> {
+    let exes = [SERVER, "/opt/pair", "/opt/triple"];
+    exes.into_iter().try_for_each(program)?;
+    let mut policy = Gate::policy("enforce", SERVER, "");
+    for (exe, cores) in exes.into_iter().zip(1..).skip(1) {
+        policy += &format!("[[rule]]\nname = \"{cores}\"\nexe = \"{exe}\"\ncores = {cores}\n");
+    }
+    let gate = Gate::start(&policy)?;
+    let [_, _, busy, last] = &node_cores(0)?[..] else {
+        bail!("four cores expected");
+    };
+    let _holders = [
+        Running::start_on(SERVER, SLEEPER, &last.cpus)?,
+        Running::start_on(SERVER, SLEEPER, &[&busy.cpus[..], &last.cpus].concat())?,
+    ];
+    wait_until_held(&gate, 2)?;
+    let _load = Load::on(&busy.cpus)?;
+    fails(exes[2], EAGAIN)?;
+    let found: Result<Vec<_>> = (0..20).map(|_| launch(&mut command(exes[1]))).collect();
+    let found = found?;
+    // Something else may run for a moment.
+    let admitted = found.iter().filter(|errno| errno.is_none()).count();
+    ensure!(admitted > 10, "{found:?}");
     gate.stop()
 }
 
