@@ -41,28 +41,22 @@ static __u64 time_since(__u64 then, __u64 now)
 	return then && before(then, now) ? now - then : 0;
 }
 
-/* Whether a CPU runs for a claim, and another one of its core for somebody else. */
-__noinline int is_shared(__u32 cpu)
+/* Whether another CPU of this one's core runs for somebody else. */
+static bool is_shared(const struct cpu *c, __u64 id)
 {
-	struct cpu *c = known_cpu(cpu), *other;
-	int found = 0;
-	__u64 id;
+	const struct cpu *other;
+	bool found = false;
 	__u32 i;
 
-	if (!c)
-		return 0;
-	id = c->whose;
-	if (!is_claim(id))
-		return 0;
 	for (i = 0; i < MAX_THREADS && i < c->threads; i++) {
 		other = known_cpu(c->thread[i]);
 		if (other && other->whose != IDLE && other->whose != id)
-			found = 1;
+			found = true;
 	}
 	return found;
 }
 
-/* Notes since when a CPU's core is shared, or for how long it was. */
+/* Notes since when a CPU that runs for a claim shares its core, or for how long it did. */
 __noinline int look_at(__u32 cpu, __u64 now)
 {
 	struct cpu *c = known_cpu(cpu);
@@ -71,14 +65,15 @@ __noinline int look_at(__u32 cpu, __u64 now)
 	if (!c)
 		return 0;
 	for (i = 0; i < LOOKS; i++) {
-		int shared = is_shared(cpu);
+		__u64 id = c->whose;
+		bool shared = is_claim(id) && is_shared(c, id);
 
 		if (shared == !!c->beside)
 			break;
 		if (shared)
 			__sync_val_compare_and_swap(&c->beside, 0, now);
 		else
-			count_time(c->slot, c->whose, 0,
+			count_time(c->slot, id, 0,
 				   time_since(__sync_lock_test_and_set(&c->beside, 0), now));
 	}
 	return 0;
@@ -87,10 +82,10 @@ __noinline int look_at(__u32 cpu, __u64 now)
 /* A CPU runs this task from now on, or still does. The CPU's runqueue is locked. */
 static void account(__u32 cpu, struct task_struct *p)
 {
-	struct cpu *c = known_cpu(cpu);
-	__u64 now = bpf_ktime_get_ns(), old, id, since;
-	__u32 slot = 0, old_slot, i;
+	struct cpu *c = known_cpu(cpu), *other;
+	__u64 old, id, now = 0;
 	struct claim *claim;
+	__u32 slot = 0, i;
 
 	if (!c)
 		return;
@@ -99,18 +94,20 @@ static void account(__u32 cpu, struct task_struct *p)
 	old = c->whose;
 	if (id == old && !claim)
 		return;
-	old_slot = c->slot;
-	since = c->since;
-	c->since = now;
-	if (id != old) {
-		c->slot = slot;
+	if (claim || is_claim(old))
+		now = bpf_ktime_get_ns();
+	if (id != old)
 		__sync_lock_test_and_set(&c->whose, id);
-	}
 	if (is_claim(old))
-		count_time(old_slot, old, time_since(since, now),
+		count_time(c->slot, old, time_since(c->since, now),
 			   time_since(__sync_lock_test_and_set(&c->beside, 0), now));
-	for (i = 0; i < MAX_THREADS && i < c->threads; i++)
-		look_at(c->thread[i], now);
+	c->slot = slot;
+	c->since = now;
+	for (i = 0; i < MAX_THREADS && i < c->threads; i++) {
+		other = known_cpu(c->thread[i]);
+		if (other && is_claim(other->whose))
+			look_at(c->thread[i], now ?: bpf_ktime_get_ns());
+	}
 }
 
 SEC("tp_btf/sched_switch")

@@ -11,10 +11,9 @@ use nix::sys::signal::Signal;
 use crate::companion::process::Companion;
 use crate::companion::replay::{Account, Beside};
 use crate::companion::switches::Switches;
-use crate::companion::whole::{bursts, hogs, holders, policy};
-use crate::companion::work::{Crew, Job};
+use crate::companion::whole::{bursts, hogs, holders, on_each_cpu, policy};
+use crate::companion::work::Job;
 use crate::gate::Gate;
-use crate::machine::cpus;
 use crate::persist::TakenDown;
 use crate::schedulers::{Scheduler, Tracking, state, wait_until_none};
 
@@ -120,10 +119,10 @@ fn column(ruler: Ruler, most: &mut Option<f64>) -> Result<Column> {
     let part = TIME.div_duration_f64(start.elapsed());
     let had = (hogs.cpu_times()?.iter().sum::<f64>() - before.iter().sum::<f64>()) * part;
 
-    let pinned = Crew::start(cpus()?.into_iter().map(|cpu| Job::hog().on(&[cpu])))?;
+    let pinned = on_each_cpu(&Job::hog())?;
     let with_pinned = log.watch(PART)?;
     drop(pinned);
-    let real_time = Crew::start([Job::bursty().real_time()])?;
+    let real_time = on_each_cpu(&Job::napping().real_time())?;
     let with_real_time = log.watch(PART)?;
     drop((hogs, bursts, real_time, running));
 
@@ -193,7 +192,7 @@ fn beside(plain: &[Account], pinned: &[Account], real_time: &[Account]) -> Resul
         ),
         ("  busy: pinned task", share(pinned, Beside::Confined)),
         (
-            "a real-time task; busy: foreign task",
+            "a real-time task on each CPU; busy: foreign task",
             share(real_time, Beside::Foreign),
         ),
         ("  busy: real-time task", share(real_time, Beside::RealTime)),

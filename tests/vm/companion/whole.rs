@@ -118,6 +118,12 @@ pub(crate) fn bursts() -> Result<Crew> {
     Crew::start((0..4).map(|_| Job::bursty()))
 }
 
+/// One such task for each CPU, which may run there only.
+pub(crate) fn on_each_cpu(job: &Job) -> Result<Crew> {
+    let cpus = cpus()?.into_iter();
+    Crew::start(cpus.map(|cpu| job.clone().on(&[cpu])))
+}
+
 /// What a test does while the companion rules, with the gate and the log.
 type Scene = fn(&Gate, &mut Switches<'_>) -> Result<()>;
 
@@ -247,8 +253,7 @@ fn lets_pinned_tasks_progress() -> Result<()> {
     under_companion("", |gate, log| {
         let _holders = holders(gate, log)?;
         let _load = (hogs()?, bursts()?);
-        let each = cpus()?.into_iter().map(|cpu| Job::hog().on(&[cpu]));
-        let pinned = Crew::start(each)?;
+        let pinned = on_each_cpu(&Job::hog())?;
         let before = pinned.cpu_times()?;
         let accounts = watch_progress(log, || pinned.cpu_times())?;
         let had = pinned.cpu_times()?.into_iter().zip(before);
@@ -275,12 +280,8 @@ fn told(gate: &Gate) -> Result<Vec<[f64; 2]>> {
 fn counts_what_runs_beside() -> Result<()> {
     under_companion("", |gate, log| {
         let _holders = holders(gate, log)?;
-        let on_each = |job: Job| {
-            let cpus = cpus()?.into_iter();
-            Crew::start(cpus.map(|cpu| job.clone().on(&[cpu])))
-        };
-        let pinned = on_each(Job::hog())?;
-        let _load = (hogs()?, pinned, on_each(Job::napping().real_time())?);
+        let pinned = on_each_cpu(&Job::hog())?;
+        let _load = (hogs()?, pinned, on_each_cpu(&Job::napping().real_time())?);
         thread::sleep(Duration::from_secs(1));
         let (start, before) = (Instant::now(), told(gate)?);
         let (accounts, (span, after)) =
