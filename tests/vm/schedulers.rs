@@ -95,8 +95,12 @@ impl Drop for Scheduler {
 /// How long a mask is not believed after its scheduler was first seen, and some more.
 const SETTLED: Duration = Duration::from_millis(600);
 
+/// How long after a scheduler is said to be enabled the kernel may not have counted it yet (scx_enable_seq).
+const COUNTED: Duration = Duration::from_millis(100);
+
 /// Waits until the gate believes the masks of the scheduler that was just loaded.
 pub(crate) fn settle(gate: &Gate) -> Result<()> {
+    std::thread::sleep(COUNTED);
     gate.status()?;
     std::thread::sleep(SETTLED);
     Ok(())

@@ -119,6 +119,19 @@ impl Account {
         }
     }
 
+    /// Takes in what became of one like it in another time.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (on, more) in self.on.iter_mut().zip(&other.on) {
+            *on += more;
+        }
+        for (windows, more) in self.beside.iter_mut().zip(&other.beside) {
+            windows.count += more.count;
+            windows.total += more.total;
+            windows.longest = windows.longest.max(more.longest);
+        }
+        self.waits.extend(&other.waits);
+    }
+
     /// How long it ran, in nanoseconds.
     pub(crate) fn ran(&self) -> u64 {
         self.on.iter().sum()
