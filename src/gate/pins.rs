@@ -106,7 +106,8 @@ fn reuse_if(
     Ok(true)
 }
 
-/// Lets maps of another object, not loaded yet, be the pinned ones of claims, if they are there: their ids. It may know less of a value than the gate, but not more.
+/// Lets maps of another object, not loaded yet, be the pinned ones of claims, if they are there: their
+/// ids. It may know less of a value than the gate, but not more.
 ///
 /// # Errors
 ///
