@@ -54,7 +54,7 @@ impl Policies {
 
     /// The rule of an event. One of a generation that is not known any more, as another daemon had
     /// it, is known by its name.
-    pub(super) fn rule_of(&self, event: &abi::event, gate: &Gate<'_>) -> Option<&HeldRule> {
+    pub(super) fn rule_of(&self, event: &abi::event, gate: &Gate<'_>) -> Option<HeldRule<'_>> {
         let policy = match &self.before {
             _ if event.generation == gate.generation() => &self.held,
             Some((before, policy)) if event.generation == *before => policy,
@@ -64,10 +64,13 @@ impl Policies {
     }
 
     /// The rule whose name has this key, in the policy that holds or the one before.
-    pub(super) fn rule_named(&self, key: u64) -> Option<&HeldRule> {
-        let before = self.before.iter().flat_map(|(_, policy)| &policy.rules);
+    pub(super) fn rule_named(&self, key: u64) -> Option<HeldRule<'_>> {
+        let before = self
+            .before
+            .iter()
+            .flat_map(|(_, policy)| policy.rules.iter());
         let mut rules = self.held.rules.iter().chain(before);
-        rules.find(|rule| rule_key(rule.name()) == key)
+        rules.find(|rule| rule_key(rule.name) == key)
     }
 
     /// The policy that holds.
@@ -203,14 +206,11 @@ impl Policies {
             // Of most rules nothing was ever counted, and each entry takes memory.
             let counted = before.rules.iter().zip(counts);
             for (rule, counts) in counted.filter(|(_, counts)| counts.launches > 0) {
-                add(
-                    self.counts.entry(rule.name().to_owned()).or_default(),
-                    counts,
-                );
+                add(self.counts.entry(rule.name.to_owned()).or_default(), counts);
             }
         }
         let mut kept = std::mem::take(&mut self.counts);
-        let names = self.held.rules.iter().map(HeldRule::name);
+        let names = self.held.rules.iter().map(|rule| rule.name);
         self.counts = names.filter_map(|name| kept.remove_entry(name)).collect();
         self.before = Some((generation, before));
         counts?;
@@ -229,7 +229,8 @@ impl Policies {
         rule: usize,
     ) -> Result<abi::counters, gate::Error> {
         let mut counters = gate.counters(rule as u32)?;
-        if let Some(before) = self.counts.get(self.held.rules[rule].name()) {
+        let rule = self.held.rules.get(rule);
+        if let Some(before) = rule.and_then(|rule| self.counts.get(rule.name)) {
             add(&mut counters, before);
         }
         Ok(counters)
@@ -265,7 +266,7 @@ fn outcome(policy: &Held, rule: u32, outcome: abi::outcome) -> Outcome {
         rule: policy
             .rules
             .get(rule as usize)
-            .map(|rule| rule.name().to_owned()),
+            .map(|rule| rule.name.to_owned()),
         effect: match outcome {
             abi::outcome::OUTCOME_EXEMPT => Fate::Exempt,
             abi::outcome::OUTCOME_ADMITTED => Fate::Admitted,

@@ -12,7 +12,7 @@ use crate::policy::{Effect, Errno, Hook, Mode, Verdict, Word};
 use crate::report::{Claim, Core, CoreState, Cpu, CpuState, Ended, Event, Held, Honour, unit_of};
 
 /// The event that a record is, with the rule that it names.
-pub(super) fn event(record: &Record, rule: Option<&HeldRule>) -> Event {
+pub(super) fn event(record: &Record, rule: Option<HeldRule<'_>>) -> Event {
     let raw = &record.event;
     let cgroup = Some(abi::text(&raw.cgroup)).filter(|path| !path.is_empty());
     let details = record.details.as_deref();
@@ -34,8 +34,8 @@ pub(super) fn event(record: &Record, rule: Option<&HeldRule>) -> Event {
             abi::effect::EFFECT_DENIED => Effect::Denied,
             _ => Effect::Logged,
         },
-        rule: rule.map_or_else(|| format!("#{}", raw.rule), |rule| rule.name().to_owned()),
-        origin: rule.map(|rule| rule.origin.to_string()),
+        rule: rule.map_or_else(|| format!("#{}", raw.rule), |rule| rule.name.to_owned()),
+        origin: rule.map(|rule| rule.origin().to_string()),
         hook,
         pid: raw.pid,
         uid: raw.uid,
@@ -51,7 +51,7 @@ pub(super) fn event(record: &Record, rule: Option<&HeldRule>) -> Event {
         cpu: raw.cpu,
         node: raw.node,
         cores_needed: raw.cores_needed,
-        scope: rule.map(|rule| rule.scope.clone()),
+        scope: rule.map(|rule| rule.scope().clone()),
         own_core: rule.map(|rule| rule.own_core(hook)),
         cores_free: raw.cores_free,
         cores_claimed: raw.cores_claimed,
@@ -70,12 +70,12 @@ pub(super) fn event(record: &Record, rule: Option<&HeldRule>) -> Event {
 }
 
 /// The end of a claim by this rule; `None`: the rule is gone.
-pub(super) fn ended(raw: &abi::claim_end, rule: Option<&HeldRule>) -> Ended {
+pub(super) fn ended(raw: &abi::claim_end, rule: Option<HeldRule<'_>>) -> Ended {
     Ended {
         time: wall_time(raw.time),
         rule: rule.map_or_else(
             || format!("#{:x}", raw.rule_key),
-            |rule| rule.name().to_owned(),
+            |rule| rule.name.to_owned(),
         ),
         pid: raw.pid,
         held: Duration::from_nanos(raw.time.saturating_sub(raw.since)),

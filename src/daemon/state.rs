@@ -7,7 +7,6 @@ use std::time::Duration;
 use anyhow::Result;
 use nix::time::{ClockId, clock_gettime};
 
-use super::held::HeldRule;
 use super::protocol::Holder;
 use super::{Daemon, record};
 use crate::gate::{self, abi, order};
@@ -56,22 +55,22 @@ impl Daemon<'_> {
             });
         }
         let rules = &self.policies.held.rules;
-        let names = gate::names(rules.iter().map(HeldRule::name));
+        let names = gate::names(rules.iter().map(|rule| rule.name));
         let (claims, honours) = (self.gate.claims(&names)?, self.gate.honours(&names)?);
         for (number, rule) in rules.iter().enumerate() {
-            let honour = honours.get(rule.name()).copied().unwrap_or_default();
+            let honour = honours.get(rule.name).copied().unwrap_or_default();
             let counters = self.policies.counters(&self.gate, number)?;
             status.rules.push(Rule {
-                name: rule.name().to_owned(),
-                origin: rule.origin.to_string(),
-                isolation: rule.isolation.to_string(),
+                name: rule.name.to_owned(),
+                origin: rule.origin().to_string(),
+                isolation: rule.isolation().to_string(),
                 launches: counters.launches,
                 admitted: counters.admitted,
                 denied: counters.denied,
                 would_deny: counters.would_deny,
                 unknown: counters.unknown,
                 suppressed: counters.suppressed,
-                claims: claims.get(rule.name()).copied().unwrap_or(0),
+                claims: claims.get(rule.name).copied().unwrap_or(0),
                 honour: record::honour(honour),
             });
         }
@@ -87,7 +86,7 @@ impl Daemon<'_> {
 
     /// Who holds cores, the longest first.
     pub(super) fn holders(&self) -> Result<Vec<Holder>> {
-        let names = gate::names(self.policies.held.rules.iter().map(HeldRule::name));
+        let names = gate::names(self.policies.held.rules.iter().map(|rule| rule.name));
         let now = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME)?);
         let mut claims = self.gate.claim_heads()?;
         claims.sort_by_key(|claim| claim.since);
@@ -104,7 +103,7 @@ impl Daemon<'_> {
     /// What each core does, and who holds cores.
     pub(super) fn cores(&self) -> Result<Cores> {
         let rules = &self.policies.held.rules;
-        let names = gate::names(rules.iter().map(HeldRule::name));
+        let names = gate::names(rules.iter().map(|rule| rule.name));
         let name = |key: u64| names.get(&key).map(|&name| name.to_owned());
         let mut cores = Cores::default();
         while let Some(picture) = self.gate.picture(cores.cores.len() as u32)? {
