@@ -146,17 +146,14 @@ __noinline int report(const struct facts *f, enum hook hook, const struct rule *
 }
 
 /*
- * What the hook answers for a denial. The verifier wants to see that it is an errno, and
- * tracks no negation before 6.17 (kernel/bpf/verifier.c): so it comes negative, and 64 bits
- * wide.
+ * What a hook answers. The verifier wants to see that it is an errno, and tracks no negation before
+ * 6.17 (kernel/bpf/verifier.c): so it comes negative. Looked at here, and not where it is read, it is
+ * the same to the verifier on all ways that lead here.
  */
-static __always_inline int denial(const struct rule *rule)
+static __always_inline int answer(int error)
 {
-	__s64 denial = rule->denial;
-
-	if (denial < -MAX_ERRNO || denial >= 0)
-		return -EAGAIN;
-	return denial;
+	barrier_var(error);
+	return error < -MAX_ERRNO || error > 0 ? -EAGAIN : error;
 }
 
 /* The claim that its process has already: the exec of a holder makes more or less of it. */
@@ -215,7 +212,7 @@ static __always_inline int judge(struct facts *f, struct task_struct *holder, en
 			return 0;
 		count_launch(number_of(f), VERDICT_UNKNOWN, effect);
 		__sync_fetch_and_add(&kept.failures.events_lost, 1);
-		return effect == EFFECT_DENIED ? denial(rule) : 0;
+		return effect == EFFECT_DENIED ? rule->denial : 0;
 	}
 	n = need_of(self);
 	n->rehearsed = f->rehearsed;
@@ -256,7 +253,7 @@ static __always_inline int judge(struct facts *f, struct task_struct *holder, en
 		begin_child(h, hook);
 	count_launch(number_of(f), n->verdict, effect);
 	report(f, hook, rule, n, effect);
-	return effect == EFFECT_DENIED ? denial(rule) : 0;
+	return effect == EFFECT_DENIED ? rule->denial : 0;
 }
 
 /* The key of a rule; 0 if there is none. */
@@ -318,7 +315,7 @@ static __always_inline int judge_launch(struct task_struct *holder, struct file 
 	}
 	if (now & ACTIVE_REHEARSING)
 		note_rehearsal(f);
-	return error;
+	return answer(error);
 }
 
 static __always_inline int judge_exec(struct linux_binprm *bprm, __u32 now)
