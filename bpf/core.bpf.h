@@ -120,20 +120,24 @@ static __always_inline __u32 claim_on(const struct rq *rq, int *tgid)
 __noinline __u32 who_runs_on(__u32 cpu, struct need *n)
 {
 	const struct rq *rq = bpf_per_cpu_ptr(&runqueues, cpu);
+	const struct task_struct *curr;
 	__u32 who = STRANGER;
+	bool is_idle;
 	int tgid = 0;
 
 	if (!rq || !n)
 		return STRANGER;
+	curr = rq->curr;
+	is_idle = curr == rq->idle;
 	/* A busy one is not online for a moment when it changes its root domain. */
 	if (!rq->online)
-		return rq->curr == rq->idle ? OFFLINE : STRANGER;
+		return is_idle ? OFFLINE : STRANGER;
 	n->switches += rq->nr_switches;
 	if (rq->ttwu_pending)
 		return STRANGER;
-	if (rq->curr == rq->idle)
+	if (is_idle)
 		return rq->nr_running ? STRANGER : NOBODY;
-	if (cpu == n->own_cpu || (n->own_tgid && rq->curr->tgid == n->own_tgid)) {
+	if (cpu == n->own_cpu || (n->own_tgid && curr->tgid == n->own_tgid)) {
 		tgid = n->own_tgid;
 		who = cpu == n->own_cpu && !n->own_core ? STRANGER : SELF;
 	} else if (n->live) {

@@ -305,12 +305,12 @@ __noinline int note_whole(struct facts *f, const union text *t, __u32 len, __u32
 /* The user namespace to which the mounts of a task belong. */
 static __always_inline struct user_namespace *owner_of_mounts(struct task_struct *task)
 {
-	return BPF_CORE_READ(task, nsproxy, mnt_ns, user_ns);
+	return peek(struct task_struct, task, nsproxy->mnt_ns->user_ns, nsproxy, mnt_ns, user_ns);
 }
 
 static __always_inline struct task_struct *pid_1(void)
 {
-	return BPF_CORE_READ((struct pid_namespace *)&init_pid_ns, child_reaper);
+	return peek(struct pid_namespace, &init_pid_ns, child_reaper, child_reaper);
 }
 
 /*
@@ -324,12 +324,12 @@ static __noinline int has_path(const struct file *file)
 	struct task_struct *task = bpf_get_current_task_btf();
 	void *mnt = file->f_path.mnt;
 	struct mount *mount = mnt - bpf_core_field_offset(struct mount, mnt);
-	struct mnt_namespace *ns = BPF_CORE_READ(mount, mnt_ns);
+	struct mnt_namespace *ns = peek(struct mount, mount, mnt_ns, mnt_ns);
 	struct user_namespace *owner;
 
 	if (ns == task->nsproxy->mnt_ns)
 		return true;
-	owner = BPF_CORE_READ(ns, user_ns);
+	owner = peek(struct mnt_namespace, ns, user_ns, user_ns);
 	return owner && (owner == owner_of_mounts(task) || owner == owner_of_mounts(pid_1()));
 }
 
@@ -593,6 +593,18 @@ __noinline int note_details(struct facts *f, __u32 shapes)
 	return 1;
 }
 
+/*
+ * Writes the launcher's name, which is padded with NULs (__set_task_comm(), fs/exec.c). As words, for
+ * the helper that does it goes from byte to byte.
+ */
+static __always_inline void write_comm(__u8 *to)
+{
+	const __u64 *name = (const void *)bpf_get_current_task_btf()->comm;
+
+	((__u64 *)to)[0] = name[0];
+	((__u64 *)to)[1] = name[1];
+}
+
 /* Notes the launcher's name. */
 __noinline int note_comm(struct facts *f)
 {
@@ -601,7 +613,7 @@ __noinline int note_comm(struct facts *f)
 
 	if (!f)
 		return 0;
-	bpf_get_current_comm(f->text.byte, 16);
+	write_comm((__u8 *)f->text.byte);
 #pragma unroll 1
 	while (len < 16 && f->text.byte[len])
 		len++;
@@ -666,7 +678,8 @@ static __always_inline bool is_contained(void)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_struct *first = pid_1();
 
-	return task->fs->root.dentry != BPF_CORE_READ(first, fs, root.dentry) ||
+	return task->fs->root.dentry !=
+		       peek(struct task_struct, first, fs->root.dentry, fs, root.dentry) ||
 	       task->nsproxy->mnt_ns->user_ns != owner_of_mounts(first);
 }
 

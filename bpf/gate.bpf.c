@@ -138,7 +138,7 @@ __noinline int report(const struct facts *f, enum hook hook, const struct rule *
 	e->generation = settings[f->half & 1].generation;
 	e->container = f->hooks >> CONTAINED != 0;
 	write_groups(e, task->cred->group_info);
-	bpf_get_current_comm(e->comm, sizeof(e->comm));
+	write_comm(e->comm);
 	__builtin_memcpy(e->exe, f->exe.byte, sizeof(e->exe));
 	write_cgroup(e, task->cgroups->dfl_cgrp);
 	bpf_ringbuf_submit(e, 0);

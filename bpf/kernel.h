@@ -304,6 +304,14 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 
 #define kernel_cast(type, ptr) ((const type *)bpf_rdonly_cast(ptr, bpf_core_type_id_kernel(type)))
 
+/*
+ * What a path of fields leads to from a pointer to anywhere: in place where the kernel can cast, as
+ * each call that reads costs as much as a dozen such loads.
+ */
+#define peek(type, ptr, path, ...)                                       \
+	(bpf_ksym_exists(bpf_rdonly_cast) ? kernel_cast(type, ptr)->path \
+					  : BPF_CORE_READ((const type *)(ptr), __VA_ARGS__))
+
 /* 6.2; by its number in the first namespace. */
 extern struct task_struct *bpf_task_from_pid(__s32 pid) __ksym __weak;
 extern void bpf_task_release(struct task_struct *task) __ksym __weak;

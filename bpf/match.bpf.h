@@ -245,7 +245,8 @@ static __noinline bool find_rule(struct facts *f, struct file *file, __u32 hook)
 	}
 	if (shapes & NEED_COMM)
 		note_comm(f);
-	try_exe(f, 0, own);
+	if (own)
+		try_exe(f, 0, own);
 #pragma unroll 1
 	for (__u32 i = 0; i < EXES_MET && i < f->met.exes; i++)
 		try_exe(f, f->met.exe[i] & 0xffff, f->met.exe[i] >> 16);
