@@ -152,9 +152,11 @@ struct need {
 	__u32 seen;
 	/* What a mask calls busy is looked at, too. */
 	__u32 by_queues;
+	/* All cores were counted just before: only as many as are needed are looked at again. */
+	__u32 again;
 	/*
-	 * Of all that was seen free or whole: two looks with the same print saw the same, and nothing
-	 * there has run in between.
+	 * Of what was seen free or whole, as far as it matters: two looks with the same print saw the
+	 * same, and nothing there has run in between.
 	 */
 	__u64 print;
 	/* Of the core seen last: how often its CPUs have changed tasks. */

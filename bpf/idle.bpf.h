@@ -50,9 +50,10 @@ __u32 held_before(__u32 slot, __u32 node)
 
 static __always_inline bool cpu_is_allowed(const struct task_struct *task, __u32 cpu)
 {
-	unsigned long word = 0;
+	unsigned long word = task->cpus_mask.bits[0];
 
-	if (bpf_probe_read_kernel(&word, sizeof(word), &task->cpus_mask.bits[0] + cpu / 64))
+	if (cpu >= 64 &&
+	    bpf_probe_read_kernel(&word, sizeof(word), &task->cpus_mask.bits[0] + cpu / 64))
 		return false;
 	return word >> (cpu % 64) & 1;
 }
@@ -187,8 +188,11 @@ static long visit_core(__u32 i, struct walk *w)
 		return 0;
 	else
 		see_free(n, core, is_allowed);
+	/* Without claims only free cores that it can have matter, and only as many as are missing. */
+	if (!n->live && (!is_allowed || n->tally.free > n->missing))
+		return 0;
 	sign(n, index, who);
-	return 0;
+	return n->again && n->tally.free == n->missing;
 }
 
 /*

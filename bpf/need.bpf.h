@@ -75,7 +75,9 @@ __noinline enum look weigh(struct need *n, __u32 node)
 	free = t->free < free ? t->free : free;
 	cores = spare < free ? spare : free;
 	n->source = t->source;
-	if (n->scope == SCOPE_SPREAD) {
+	if (n->again) {
+		/* The numbers are those of the look before. */
+	} else if (n->scope == SCOPE_SPREAD) {
 		n->free += free;
 		n->unmet += unmet;
 	} else if (!n->seen || free + n->unmet > n->free + unmet) {
@@ -96,6 +98,8 @@ struct search {
 	/* Whose the claim will be. */
 	struct holder *holder;
 	bool disturbed;
+	/* The attempt before counted all cores, and found what is needed. */
+	bool counted;
 };
 
 /* The caller's node comes first. */
@@ -136,12 +140,15 @@ static long attempt(__u32 i, struct search *s)
 	n->taker.ticket = ticket_of(l);
 	n->taker.wants.parts.nr = 0;
 	n->missing = n->cores;
-	n->node = n->home;
-	n->free = 0;
-	n->unmet = 0;
-	n->seen = false;
+	n->again = s->counted && !l->live && n->taker.walk == *walk;
+	if (!n->again) {
+		n->node = n->home;
+		n->free = 0;
+		n->unmet = 0;
+		n->seen = false;
+		clear(&v->allowed);
+	}
 	n->print = 0;
-	clear(&v->allowed);
 	n->taker.walk = *walk;
 
 	s->disturbed = false;
@@ -149,6 +156,7 @@ static long attempt(__u32 i, struct search *s)
 		s->disturbed = weigh(n, n->home) == LOOKED_DISTURBED;
 	else
 		bpf_loop(nr_nodes, weigh_next, s, 0);
+	s->counted = !s->disturbed && !n->missing && !n->again;
 
 	if (s->disturbed || !i || n->print != before || n->taker.ticket != ticket ||
 	    n->version != topology.version)
