@@ -148,12 +148,15 @@ __noinline int report(const struct facts *f, enum hook hook, const struct rule *
 /*
  * What a hook answers. The verifier wants to see that it is an errno, and tracks no negation before
  * 6.17 (kernel/bpf/verifier.c): so it comes negative. Looked at here, and not where it is read, it is
- * the same to the verifier on all ways that lead here.
+ * the same to the verifier on all ways that lead here. A denial is never 0, which would let the launch
+ * go on.
  */
-static __always_inline int answer(int error)
+static __always_inline int answer(const struct facts *f, int error)
 {
 	barrier_var(error);
-	return error < -MAX_ERRNO || error > 0 ? -EAGAIN : error;
+	if (error < -MAX_ERRNO || error > 0)
+		return -EAGAIN;
+	return !error && f->outcome == OUTCOME_DENIED ? -EAGAIN : error;
 }
 
 /* The claim that its process has already: the exec of a holder makes more or less of it. */
@@ -315,7 +318,7 @@ static __always_inline int judge_launch(struct task_struct *holder, struct file 
 	}
 	if (now & ACTIVE_REHEARSING)
 		note_rehearsal(f);
-	return answer(error);
+	return answer(f, error);
 }
 
 static __always_inline int judge_exec(struct linux_binprm *bprm, __u32 now)
