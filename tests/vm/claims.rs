@@ -280,11 +280,8 @@ fn confined() -> Result<()> {
     wait_until_held(&gate, 2)?;
     let _load = Load::on(&busy.cpus)?;
     fails(exes[2], EAGAIN)?;
-    let found: Result<Vec<_>> = (0..20).map(|_| launch(&mut command(exes[1]))).collect();
-    let found = found?;
-    // Something else may run for a moment.
-    let admitted = found.iter().filter(|errno| errno.is_none()).count();
-    ensure!(admitted > 10, "{found:?}");
+    // Only while nothing else runs there: the daemon that logs the launch before does for a moment.
+    admitted(exes[1])?;
     gate.stop()
 }
 
