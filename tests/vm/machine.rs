@@ -245,16 +245,22 @@ pub(crate) fn wait_for(what: &str, time: Duration, mut done: impl FnMut() -> boo
     Ok(())
 }
 
-/// Tries up to 50 times until `attempt` has what is wanted: a kernel thread may be busy for a
-/// while on a core that nobody was given.
+/// Tries for 30 s until `attempt` has what is wanted: something else may run for a while on a core that
+/// nobody was given. The pauses grow, as a try in vain is logged, and that takes a core, too.
 pub(crate) fn in_the_end<T>(
     what: &str,
     mut attempt: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
-    for _ in 0..50 {
+    let end = Instant::now() + Duration::from_secs(30);
+    let mut pause = Duration::from_millis(5);
+    loop {
         if let Some(found) = attempt()? {
             return Ok(found);
         }
+        if Instant::now() > end {
+            bail!("{what}: not within 30 s");
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(500));
     }
-    bail!("{what}: not in 50 tries")
 }
