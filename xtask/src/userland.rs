@@ -131,27 +131,42 @@ pub(crate) fn add_rsyslog(root: &Root, image: &mut Image) -> Result<()> {
     Ok(())
 }
 
-/// Puts Debian's stress-ng into `image`.
+/// Debian's stress-ng.
 ///
 /// # Errors
-/// When it cannot be fetched, or its libraries cannot be found.
-pub(crate) fn add_stress(cache: &Cache, image: &mut Image) -> Result<()> {
-    image.program_of(&Root(unpacked(cache, &STRESS)?), "usr/bin/stress-ng")
+/// When it cannot be fetched.
+pub(crate) fn stress(cache: &Cache) -> Result<Root> {
+    unpacked(cache, &STRESS).map(Root)
 }
 
-/// Puts Debian's auditd into `image`, and what asks it.
+/// Puts stress-ng of `root` into `image`.
 ///
 /// # Errors
-/// When it cannot be fetched, or its libraries cannot be found.
-pub(crate) fn add_audit(cache: &Cache, image: &mut Image) -> Result<()> {
+/// When its libraries cannot be found.
+pub(crate) fn add_stress(root: &Root, image: &mut Image) -> Result<()> {
+    image.program_of(root, "usr/bin/stress-ng")
+}
+
+/// Debian's auditd, and what asks it.
+///
+/// # Errors
+/// When it cannot be fetched.
+pub(crate) fn audit(cache: &Cache) -> Result<Root> {
+    unpacked(cache, &AUDIT).map(Root)
+}
+
+/// Puts auditd of `root` into `image`, and what asks it.
+///
+/// # Errors
+/// When its libraries cannot be found.
+pub(crate) fn add_audit(root: &Root, image: &mut Image) -> Result<()> {
     const CONF: &str = "etc/audit/auditd.conf";
-    let root = Root(unpacked(cache, &AUDIT)?);
     for program in ["auditd", "auditctl", "ausearch"] {
         // Where it is depends on how far a release merged /sbin into /usr.
         let path = format!("sbin/{program}");
         let merged = format!("usr/{path}");
         let is_merged = root.path(&merged).exists();
-        image.program_of(&root, if is_merged { &merged } else { &path })?;
+        image.program_of(root, if is_merged { &merged } else { &path })?;
     }
     image.file(CONF, &root.path(CONF), 0o640);
     Ok(())

@@ -10,6 +10,7 @@ mod report;
 mod vm;
 
 use std::time::Instant;
+use std::{panic, thread};
 
 use anyhow::Result;
 use clap::Args as Arguments;
@@ -113,14 +114,18 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
         return Ok(true);
     }
     let report = Report::default();
-    if args.filter.is_none() {
-        lint::run(&report);
-    }
-    host::run(&report, args.filter.as_deref());
-    model::run(&report, args.filter.as_deref(), args.jobs);
     let start = Instant::now();
-    if let Err(why) = guests(&report, args) {
-        report.failed("guests", "set-up", start.elapsed(), &format!("{why:#}"));
+    // What guests need is fetched while this machine compiles.
+    let guests = thread::scope(|scope| {
+        let guests = scope.spawn(|| vm::prepare(args));
+        on_host(&report, args);
+        guests
+            .join()
+            .unwrap_or_else(|panic| panic::resume_unwind(panic))
+    });
+    match guests {
+        Ok(guests) => guests.run(&report, args),
+        Err(why) => report.failed("guests", "set-up", start.elapsed(), &format!("{why:#}")),
     }
     // A filter may name host tests only; a full run without guests proves nothing.
     if args.filter.is_none() && report.in_guests() == 0 {
@@ -129,8 +134,10 @@ pub(crate) fn run(args: &Args) -> Result<bool> {
     Ok(report.close())
 }
 
-fn guests(report: &Report, args: &Args) -> Result<()> {
-    build::programs(false)?;
-    let batches = vm::plan(args)?;
-    vm::run(report, args, batches)
+fn on_host(report: &Report, args: &Args) {
+    if args.filter.is_none() {
+        lint::run(report);
+    }
+    host::run(report, args.filter.as_deref());
+    model::run(report, args.filter.as_deref(), args.jobs);
 }

@@ -105,32 +105,46 @@ pub(super) fn list(batches: &[Batch]) {
     }
 }
 
-/// Boots a guest for each batch, `args.jobs` of them at a time.
+/// Guests that can be booted.
+pub(super) struct Guests {
+    batches: Vec<Batch>,
+    tools: Tools,
+}
+
+/// Builds and fetches all that the guests need.
 ///
 /// # Errors
-/// When nothing can be booted at all.
-pub(super) fn run(report: &Report, args: &Args, mut batches: Vec<Batch>) -> Result<()> {
-    let tools = Tools::new(&Cache::open()?, &batches)?;
+/// When something cannot be built or had.
+pub(super) fn prepare(args: &Args) -> Result<Guests> {
+    build::programs(false)?;
+    let mut batches = plan(args)?;
     // The longest first, so that none of them runs on alone at the end.
     batches.sort_by_key(|batch| Reverse(batch.names.len()));
-    let queue = Mutex::new(VecDeque::from(batches));
-    let next = || {
-        let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.pop_front()
-    };
-    thread::scope(|scope| {
-        for _ in 0..args.jobs.max(1) {
-            scope.spawn(|| {
-                while let Some(batch) = next() {
-                    if let Err(why) = boot(report, args, &tools, &batch) {
-                        let said = format!("{why:#}");
-                        report.failed(batch.place(), "the guest", Duration::ZERO, &said);
+    let tools = Tools::new(&Cache::open()?, &batches)?;
+    Ok(Guests { batches, tools })
+}
+
+impl Guests {
+    /// Boots a guest for each batch, `args.jobs` of them at a time.
+    pub(super) fn run(self, report: &Report, args: &Args) {
+        let queue = Mutex::new(VecDeque::from(self.batches));
+        let next = || {
+            let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.pop_front()
+        };
+        thread::scope(|scope| {
+            for _ in 0..args.jobs.max(1) {
+                scope.spawn(|| {
+                    while let Some(batch) = next() {
+                        if let Err(why) = boot(report, args, &self.tools, &batch) {
+                            let said = format!("{why:#}");
+                            report.failed(batch.place(), "the guest", Duration::ZERO, &said);
+                        }
                     }
-                }
-            });
-        }
-    });
-    Ok(())
+                });
+            }
+        });
+    }
 }
 
 /// What guests are made of.
@@ -141,17 +155,25 @@ struct Tools {
     disk: Option<PathBuf>,
     prometheus: Root,
     rsyslog: Root,
+    stress: Root,
+    audit: Root,
+    /// Where one of them installs it.
+    debs: Option<[PathBuf; 2]>,
 }
 
 impl Tools {
     fn new(cache: &Cache, batches: &[Batch]) -> Result<Self> {
         let systemd = batches.iter().any(|batch| batch.topology.has_systemd());
+        let installs = batches.iter().any(Batch::installs);
         Ok(Self {
             qemu: userland::qemu(cache)?,
             busybox: userland::busybox(cache)?,
             disk: systemd.then(|| debian::disk(cache)).transpose()?,
             prometheus: userland::prometheus(cache)?,
             rsyslog: userland::rsyslog(cache)?,
+            stress: userland::stress(cache)?,
+            audit: userland::audit(cache)?,
+            debs: installs.then(|| dist::debs(cache)).transpose()?,
         })
     }
 }
@@ -162,8 +184,8 @@ fn image(tools: &Tools, batch: &Batch) -> Result<Image> {
         Some(disk) if batch.topology.has_systemd() => {
             let mut image = Image::systemd(&tools.busybox, disk, &script);
             image.folder("packaging", &build::repository().join("packaging"))?;
-            let debs = batch.installs().then(|| dist::debs(&Cache::open()?));
-            for deb in debs.transpose()?.iter().flatten() {
+            let debs = tools.debs.iter().filter(|_| batch.installs());
+            for deb in debs.flatten() {
                 let name = deb.file_name().context("a package has a name")?;
                 image.file(&format!("packages/{}", name.to_string_lossy()), deb, 0o644);
             }
@@ -183,10 +205,10 @@ fn image(tools: &Tools, batch: &Batch) -> Result<Image> {
         }
     }
     if batch.names.iter().any(|name| name.contains("stress")) {
-        userland::add_stress(&Cache::open()?, &mut image)?;
+        userland::add_stress(&tools.stress, &mut image)?;
     }
     if batch.names.iter().any(|name| name.contains("kernel_audit")) {
-        userland::add_audit(&Cache::open()?, &mut image)?;
+        userland::add_audit(&tools.audit, &mut image)?;
     }
     build::add_programs(&mut image)?;
     Ok(image)
