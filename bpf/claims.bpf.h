@@ -109,6 +109,9 @@ struct tally {
 	__u32 companion;
 };
 
+/* A launch that needs more cores looks at all of them twice, claims or not. */
+#define CHOSEN_MAX 8
+
 /*
  * A launch under judgement. It is kept with its task, as no other launch of that task can come in
  * between, and not on the stack, where the verifier would follow each count that there can be.
@@ -152,8 +155,9 @@ struct need {
 	__u32 seen;
 	/* What a mask calls busy is looked at, too. */
 	__u32 by_queues;
-	/* All cores were counted just before: only as many as are needed are looked at again. */
-	__u32 again;
+	/* Where nobody holds a claim: free cores that suffice, in the order of the print. */
+	__u32 chosen[CHOSEN_MAX];
+	__u32 nr_chosen;
 	/*
 	 * Of what was seen free or whole, as far as it matters: two looks with the same print saw the
 	 * same, and nothing there has run in between.

@@ -136,6 +136,16 @@ static __always_inline void sign(struct need *n, __u32 index, __u32 who)
 	n->print = (n->print ^ n->switches) * 0x9e3779b97f4a7c15;
 }
 
+static __always_inline void choose(struct need *n, __u32 index)
+{
+	__u32 last = n->nr_chosen++;
+
+	/* For the verifier, which must see that what is checked is the index. */
+	barrier_var(last);
+	if (last < CHOSEN_MAX)
+		n->chosen[last] = index;
+}
+
 /* Counts a free core. */
 static __always_inline void see_free(struct need *n, const struct core *core, bool is_allowed)
 {
@@ -189,10 +199,13 @@ static long visit_core(__u32 i, struct walk *w)
 	else
 		see_free(n, core, is_allowed);
 	/* Without claims only free cores that it can have matter, and only as many as are missing. */
-	if (!n->live && (!is_allowed || n->tally.free > n->missing))
-		return 0;
+	if (!n->live) {
+		if (!is_allowed || n->tally.free > n->missing)
+			return 0;
+		choose(n, index);
+	}
 	sign(n, index, who);
-	return n->again && n->tally.free == n->missing;
+	return 0;
 }
 
 /*

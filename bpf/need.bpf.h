@@ -75,9 +75,7 @@ __noinline enum look weigh(struct need *n, __u32 node)
 	free = t->free < free ? t->free : free;
 	cores = spare < free ? spare : free;
 	n->source = t->source;
-	if (n->again) {
-		/* The numbers are those of the look before. */
-	} else if (n->scope == SCOPE_SPREAD) {
+	if (n->scope == SCOPE_SPREAD) {
 		n->free += free;
 		n->unmet += unmet;
 	} else if (!n->seen || free + n->unmet > n->free + unmet) {
@@ -98,8 +96,6 @@ struct search {
 	/* Whose the claim will be. */
 	struct holder *holder;
 	bool disturbed;
-	/* The attempt before counted all cores, and found what is needed. */
-	bool counted;
 };
 
 /* The caller's node comes first. */
@@ -114,6 +110,24 @@ static long weigh_next(__u32 i, struct search *s)
 		return 0;
 	s->disturbed = weigh(n, node) == LOOKED_DISTURBED;
 	return s->disturbed || !n->missing;
+}
+
+/*
+ * Whether the cores that suffice are still as they were seen. While nobody holds a claim nothing else
+ * matters, so there is no need to look at the others again.
+ */
+__noinline int is_confirmed(struct need *n)
+{
+	__u64 print;
+
+	if (!n || n->live || n->missing || n->nr_chosen > CHOSEN_MAX)
+		return false;
+	print = n->print;
+	n->print = 0;
+#pragma unroll 1
+	for (__u32 i = 0; i < CHOSEN_MAX && i < n->nr_chosen; i++)
+		sign(n, n->chosen[i], who_runs_on_core(n->chosen[i], n));
+	return n->print == print;
 }
 
 /*
@@ -140,15 +154,13 @@ static long attempt(__u32 i, struct search *s)
 	n->taker.ticket = ticket_of(l);
 	n->taker.wants.parts.nr = 0;
 	n->missing = n->cores;
-	n->again = s->counted && !l->live && n->taker.walk == *walk;
-	if (!n->again) {
-		n->node = n->home;
-		n->free = 0;
-		n->unmet = 0;
-		n->seen = false;
-		clear(&v->allowed);
-	}
+	n->node = n->home;
+	n->free = 0;
+	n->unmet = 0;
+	n->seen = false;
 	n->print = 0;
+	n->nr_chosen = 0;
+	clear(&v->allowed);
 	n->taker.walk = *walk;
 
 	s->disturbed = false;
@@ -156,10 +168,9 @@ static long attempt(__u32 i, struct search *s)
 		s->disturbed = weigh(n, n->home) == LOOKED_DISTURBED;
 	else
 		bpf_loop(nr_nodes, weigh_next, s, 0);
-	s->counted = !s->disturbed && !n->missing && !n->again;
-
-	if (s->disturbed || !i || n->print != before || n->taker.ticket != ticket ||
-	    n->version != topology.version)
+	if (s->disturbed || n->version != topology.version)
+		return 0;
+	if ((!i || n->print != before || n->taker.ticket != ticket) && !is_confirmed(n))
 		return 0;
 	holds = n->taker.wants.holds;
 	if (n->missing || n->rehearsed || (!holds && !n->taker.id)) {
