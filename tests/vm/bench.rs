@@ -54,6 +54,9 @@ const DENIED: &str = "/usr/bin/bench-denied";
 /// A rule of all cores of the machine but half a node's, so of some of each node.
 const SPREAD: &str = "/usr/bin/bench-spread";
 
+/// An exec that no rule matches.
+const STRANGE_EXEC: Launch<'_> = Launch::Exec(STRANGER, Errno::ENOEXEC);
+
 const FILES: [&str; 5] = [STRANGER, NAMESAKE, ADMITTED, DENIED, SPREAD];
 
 /// Measures, or launches to be measured, if this program was started for it.
@@ -89,8 +92,9 @@ pub(crate) fn perform() -> Option<ExitCode> {
 struct Bench {
     measurer: Measurer,
     cpu: u32,
-    /// Instructions inside of the bare program, and of the kernel's taking of times.
-    inside_bare: f64,
+    /// Instructions inside of the bare programs, at an exec and a fork, and of the kernel's taking of
+    /// times.
+    inside_bare: [f64; 2],
     found: BTreeMap<&'static str, Vec<f64>>,
 }
 
@@ -99,6 +103,8 @@ struct Bench {
 enum Without {
     /// By file: another path costs another sum.
     Exec(&'static str),
+    /// The same, of a new child that ends then.
+    Child(&'static str),
     /// An exec that is denied in the gate's hook.
     Denial,
     Fork,
@@ -129,7 +135,7 @@ fn run(measure: impl FnOnce(&mut Bench) -> Result<()>) -> Result<()> {
     let mut bench = Bench {
         measurer: Measurer::start(cpu)?,
         cpu,
-        inside_bare: 0.0,
+        inside_bare: [0.0; 2],
         found: BTreeMap::new(),
     };
     bench.measurer.allow(&cpus()?)?;
@@ -147,7 +153,11 @@ fn run(measure: impl FnOnce(&mut Bench) -> Result<()>) -> Result<()> {
 }
 
 /// What a launch is compared with that depends on the machine's size.
-const SIZED: [Without; 2] = [Without::Exec(ADMITTED), Without::Exec(SPREAD)];
+const SIZED: [Without; 3] = [
+    Without::Exec(ADMITTED),
+    Without::Child(ADMITTED),
+    Without::Exec(SPREAD),
+];
 
 /// Every row.
 fn all(bench: &mut Bench) -> Result<()> {
@@ -229,14 +239,15 @@ impl Bench {
         self.measurer.block(Launch::Exec(path, expected))
     }
 
-    /// The instructions inside of a program at an exec that no rule matches, by the times that
+    /// The instructions inside of a program at launches that no rule matches, by the times that
     /// the kernel takes. Blocks do not show so little: what an exec itself costs depends on
-    /// where the kernel finds memory for its counters, and that differs by some hundreds.
-    fn inside(&mut self, program: &str) -> Result<f64> {
+    /// where the kernel finds memory for its counters, and that differs by some hundreds; and a fork
+    /// goes through other programs, too.
+    fn inside(&mut self, program: &str, launch: Launch<'_>) -> Result<f64> {
         const SWITCH: &str = "/proc/sys/kernel/bpf_stats_enabled";
         let before = run_time(program)?;
         fs::write(SWITCH, "1")?;
-        let block = self.exec(STRANGER, Errno::ENOEXEC);
+        let block = self.measurer.block(launch);
         fs::write(SWITCH, "0")?;
         block?;
         let after = run_time(program)?;
@@ -251,6 +262,7 @@ impl Bench {
     fn baseline(&mut self, of: Without) -> Result<f64> {
         match of {
             Without::Exec(path) => self.exec(path, Errno::ENOEXEC),
+            Without::Child(path) => self.measurer.block(Launch::Child(path)),
             Without::Denial => with_bare(
                 |skel| &mut skel.progs.bare_denial,
                 || self.exec(DENIED, Errno::EAGAIN),
@@ -288,10 +300,15 @@ impl Bench {
                 |skel| &mut skel.progs.bare_exec,
                 || bench.exec(STRANGER, Errno::ENOEXEC),
             )?;
-            bench.inside_bare = with_bare(
+            let inside_exec = with_bare(
                 |skel| &mut skel.progs.bare_exec,
-                || bench.inside("bare_exec"),
+                || bench.inside("bare_exec", STRANGE_EXEC),
             )?;
+            let inside_fork = with_bare(
+                |skel| &mut skel.progs.bare_fork,
+                || bench.inside("bare_fork", Launch::Fork),
+            )?;
+            bench.inside_bare = [inside_exec, inside_fork];
             let fork = with_bare(|skel| &mut skel.progs.bare_fork, || bench.fork())?;
             Ok(vec![
                 ("exec/bare", exec, Without::Exec(STRANGER)),
@@ -332,16 +349,28 @@ impl Bench {
 
     /// What the gate, which runs, adds to an exec that no rule matches.
     fn unmatched(&mut self, row: &'static str) -> Result<()> {
+        self.hook(row, "on_exec", STRANGE_EXEC, self.inside_bare[0])
+    }
+
+    /// What a program of the gate adds to its hook.
+    fn hook(
+        &mut self,
+        row: &'static str,
+        program: &str,
+        launch: Launch<'_>,
+        inside_bare: f64,
+    ) -> Result<()> {
         let bare = self.found["fork/bare"].last().copied();
         let bare = bare.context("the bare program was not measured")?;
-        let inside = self.inside("on_exec")?;
-        self.note(row, bare + inside - self.inside_bare);
+        let inside = self.inside(program, launch)?;
+        self.note(row, bare + inside - inside_bare);
         Ok(())
     }
 
     /// All that is compared under one policy, without a scheduler.
     fn enforcing(&mut self, gate: &Gate) -> Result<Vec<Block>> {
         self.unmatched("exec/unmatched")?;
+        self.hook("fork/hook", "on_fork", Launch::Fork, self.inside_bare[1])?;
         let mut blocks = self.sized(gate)?;
         let namesake = self.exec(NAMESAKE, Errno::ENOEXEC)?;
         let denied = self.judged(gate, DENIED, ("denied", "runqueue"))?;
@@ -362,12 +391,14 @@ impl Bench {
     fn sized(&mut self, gate: &Gate) -> Result<Vec<Block>> {
         let expected = ("admitted", "runqueue");
         let admitted = self.judged(gate, ADMITTED, expected)?;
+        let child = self.judged_launch(gate, Launch::Child(ADMITTED), expected)?;
         self.measurer.allow(&node_cpus(NODE)?)?;
         let bound = self.judged(gate, ADMITTED, expected)?;
         self.measurer.allow(&cpus()?)?;
         let spread = self.judged(gate, SPREAD, expected)?;
         Ok(vec![
             ("exec/admitted", admitted, Without::Exec(ADMITTED)),
+            ("child/admitted", child, Without::Child(ADMITTED)),
             ("exec/admitted-bound", bound, Without::Exec(ADMITTED)),
             ("exec/admitted-spread", spread, Without::Exec(SPREAD)),
         ])
@@ -398,8 +429,17 @@ impl Bench {
         } else {
             Errno::ENOEXEC
         };
+        self.judged_launch(gate, Launch::Exec(path, errno), expected)
+    }
+
+    fn judged_launch(
+        &mut self,
+        gate: &Gate,
+        launch: Launch<'_>,
+        expected: (&str, &str),
+    ) -> Result<f64> {
         gate.signal(Signal::SIGSTOP)?;
-        let cost = self.exec(path, errno);
+        let cost = self.measurer.block(launch);
         gate.signal(Signal::SIGCONT)?;
         check(gate, expected)?;
         cost

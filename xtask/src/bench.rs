@@ -120,6 +120,7 @@ const UNMATCHED: &str = "exec/unmatched";
 const UNMATCHED_MIXED: &str = "exec/unmatched-mixed";
 const ADMITTED: &str = "exec/admitted";
 const ADMITTED_MIXED: &str = "exec/admitted-mixed";
+const CHILD: &str = "child/admitted";
 const BOUND: &str = "exec/admitted-bound";
 const SPREAD: &str = "exec/admitted-spread";
 const NO_CLAIMS: &str = "exec/claims-0";
@@ -136,6 +137,7 @@ const ROWS: &[&[Row]] = &[
         row(UNMATCHED, "exec: no rule matches").within(Budget::Times(2.0, FORK_BARE)),
         row("exec/namesake", "exec: no rule matches, one has the name"),
         row(ADMITTED, SCAN).within(LAUNCH),
+        row(CHILD, NEW),
         row("exec/admitted-node", "exec: admitted, node mask").within(LAUNCH),
         row("exec/admitted-flat", "exec: admitted, flat mask").within(LAUNCH),
         row("exec/admitted-woken", "exec: admitted, the daemon is woken").within(LAUNCH),
@@ -176,7 +178,9 @@ const ROWS: &[&[Row]] = &[
         row("exec/observed", "exec: would be denied, mode observe"),
         row("fork/none", "fork: child, end and wait, no program"),
         row(FORK_BARE, "fork: a program that returns 0"),
-        row("fork/gate", "fork: no rule watches forks").within(Budget::Times(1.3, FORK_BARE)),
+        row("fork/hook", "fork: no rule watches forks, in task_alloc")
+            .within(Budget::Times(1.3, FORK_BARE)),
+        row("fork/gate", "fork: the same, and the child's exit and end"),
         row(NO_CLAIMS, "claims: room for 1,024, none live"),
         row("exec/claims-10", "claims: 10 live on the other node").over(NO_CLAIMS),
         row("exec/claims-100", "claims: 100 live").over(NO_CLAIMS),
@@ -192,6 +196,7 @@ const ROWS: &[&[Row]] = &[
         row(ADMITTED, SCAN)
             .on(&BIG)
             .within(Budget::Times(2.0, ADMITTED)),
+        row(CHILD, NEW).on(&BIG),
         row(BOUND, CONFINED)
             .on(&BIG)
             .within(Budget::Times(2.0, BOUND)),
@@ -216,13 +221,15 @@ const RUNNING: &str = "exec/running";
 const ELSEWHERE: &str = "exec/running-elsewhere";
 
 const SCAN: &str = "exec: admitted, runqueue scan";
+const NEW: &str = "fork, exec and end: admitted";
 const CONFINED: &str = "exec: admitted, caller bound to its node";
 const ALL_NODES: &str = "exec: admitted, cores of every node";
 
 /// The rows that depend on the size of the machine.
-const fn sized(machine: &'static Machine) -> [Row; 3] {
+const fn sized(machine: &'static Machine) -> [Row; 4] {
     [
         row(ADMITTED, SCAN).on(machine),
+        row(CHILD, NEW).on(machine),
         row(BOUND, CONFINED).on(machine),
         row(SPREAD, ALL_NODES).on(machine),
     ]
@@ -571,7 +578,7 @@ mod tests {
         assert_eq!(standing(&found, "exec/admitted"), Some(false));
         assert_eq!(standing(&found, "exec/admitted-10000"), Some(true));
         assert_eq!(standing(&found, "exec/bare"), None);
-        assert_eq!(standing(&found, "fork/gate"), None);
+        assert_eq!(standing(&found, "fork/hook"), None);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! The process that launches and counts: one thread that stays on one CPU, so that nothing
 //! but its launches differs from block to block.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -39,6 +39,8 @@ pub(super) enum Launch<'a> {
     Exec(&'a str, Errno),
     /// A child that shares the memory of its parent and ends at once, and the wait for it.
     Fork,
+    /// Such a child, which tries to exec this file first.
+    Child(&'a str),
 }
 
 /// A measurer that waits for its next block.
@@ -73,6 +75,7 @@ impl Measurer {
         let answer = self.0.ask(&match launch {
             Launch::Exec(path, errno) => format!("exec {path} {}", errno as i32),
             Launch::Fork => "fork".to_owned(),
+            Launch::Child(path) => format!("child {path}"),
         })?;
         answer
             .trim()
@@ -105,9 +108,15 @@ pub(super) fn serve(cpu: &str) -> Result<()> {
             ["exec", path, errno] => {
                 pin(&allowed)?;
                 let errno = Errno::from_raw(errno.parse()?);
-                block(cpu, pause, errno, &exec(path)?)?
+                let path = CString::new(path)?;
+                block(cpu, pause, errno, &|| exec(&path))?
             }
-            ["fork"] => block(cpu, pause, Errno::from_raw(0), &fork)?,
+            ["fork"] => block(cpu, pause, Errno::from_raw(0), &|| fork(None))?,
+            ["child", path] => {
+                pin(&allowed)?;
+                let path = CString::new(path)?;
+                block(cpu, pause, Errno::ENOEXEC, &|| fork(Some(&path)))?
+            }
             _ => bail!("no such request: {request}"),
         };
         pin(&[cpu])?;
@@ -145,38 +154,40 @@ fn block(cpu: u32, pause: Duration, expected: Errno, launch: &dyn Fn() -> Errno)
 }
 
 /// An execve that fails, and why it did.
-fn exec(path: &str) -> Result<impl Fn() -> Errno> {
-    let path = CString::new(path)?;
+fn exec(path: &CStr) -> Errno {
     let none: [*const libc::c_char; 1] = [std::ptr::null()];
-    Ok(move || {
-        // SAFETY: the path and both lists end as execve(2) wants, and live through the call.
-        unsafe { libc::execve(path.as_ptr(), none.as_ptr(), none.as_ptr()) };
-        Errno::last()
-    })
+    // SAFETY: the path and both lists end as execve(2) wants, and live through the call.
+    unsafe { libc::execve(path.as_ptr(), none.as_ptr(), none.as_ptr()) };
+    Errno::last()
 }
 
 /// What vfork(2) does, with a stack of its own for the child: it may not return from the
-/// function that vfork was called in.
-fn fork() -> Errno {
+/// function that vfork was called in. Why the child's exec of `path` failed, or 0.
+fn fork(path: Option<&CString>) -> Errno {
     #[repr(align(16))]
     struct Stack([u8; 4096]);
-    extern "C" fn end(_: *mut libc::c_void) -> libc::c_int {
+    extern "C" fn child(path: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: the parent, which waits, has a path there or nothing.
+        let path = unsafe { path.cast::<CString>().as_ref() };
+        let end = path.map_or(0, |path| exec(path) as libc::c_int);
         // SAFETY: ends the child without touching what it shares with its parent.
-        unsafe { libc::_exit(0) }
+        unsafe { libc::_exit(end) }
     }
     let mut stack = Stack([0; 4096]);
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: the child has ended when clone(2) returns, so its stack outlives it.
+    let path = path.map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the child has ended when clone(2) returns, so its stack and the path outlive it.
     let pid = unsafe {
         let top = stack.0.as_mut_ptr().add(stack.0.len());
-        libc::clone(end, top.cast(), flags, std::ptr::null_mut())
+        libc::clone(child, top.cast(), flags, path.cast_mut().cast())
     };
     if pid < 0 {
         return Errno::last();
     }
-    // SAFETY: no status is asked for.
-    match unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) } {
-        answer if answer == pid => Errno::from_raw(0),
+    let mut status = 0;
+    // SAFETY: the status is there.
+    match unsafe { libc::waitpid(pid, &raw mut status, 0) } {
+        answer if answer == pid => Errno::from_raw(libc::WEXITSTATUS(status)),
         _ => Errno::last(),
     }
 }
