@@ -16,6 +16,7 @@
 #include "counts.bpf.h"
 #include "domain.bpf.h"
 #include "kernel.h"
+#include "launch.bpf.h"
 
 /* The daemon makes room for one claim per core, as each holds one at least, and one per CPU. */
 struct {
@@ -64,24 +65,6 @@ struct {
 	__type(value, struct ledger);
 } ledgers SEC(".maps");
 
-/* A launch that wants cores, and the claim that its process has already, if it has one. */
-struct taker {
-	struct holding wants;
-	__u64 ticket;
-	/* 0: none yet. */
-	__u64 id;
-	__u32 slot;
-	/* The launch is an exec: the claim depends on how that ends. */
-	__u32 exec;
-	/* The number of its domain plus 1; 0: it is not confined. */
-	__u32 domain;
-	/* Who makes it, and when; see struct claim. */
-	__u32 pid;
-	__u64 since;
-	/* Its last walk: what this CPU's view has is its own as long as there was no other. */
-	__u64 walk;
-};
-
 /* What the daemon is to log: struct event, struct detailed_event, struct claim_end. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -95,100 +78,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } walks SEC(".maps");
-
-/* How a node stands, for a launch. */
-struct tally {
-	/* Free cores that it may use, and all of them. */
-	__u32 free;
-	__u32 total;
-	/* Cores that claims hold but its own, and those that their holders have whole now. */
-	__u32 held;
-	__u32 met;
-	enum source source;
-	/* The companion is in charge. */
-	__u32 companion;
-};
-
-/* A launch that needs more cores looks at all of them twice, claims or not. */
-#define CHOSEN_MAX 8
-
-/*
- * A launch under judgement. It is kept with its task, as no other launch of that task can come in
- * between, and not on the stack, where the verifier would follow each count that there can be.
- */
-struct need {
-	struct taker taker;
-	struct tally tally;
-	/* A bit for each node where the cores may lie. */
-	__u64 nodes;
-	__u32 cores;
-	enum scope scope;
-	enum verdict verdict;
-	/* The CPU that the launch comes from, or NO_CPU; and whether its core counts. */
-	__u32 own_cpu;
-	__u32 own_core;
-	/* The process whose other threads end with the launch; 0: none does. */
-	int own_tgid;
-	/* The claim that it has already, as who_runs_on() calls it; or NOBODY. */
-	__u32 own_slot;
-	/* It is only looked whether there is room: nothing is taken, and nothing else comes of it. */
-	__u32 rehearsed;
-	/* Its affinity does not matter; or it may not use every CPU. */
-	__u32 anybody;
-	__u32 confined;
-	/* Cores are of interest as sets, not only as numbers. */
-	__u32 in_sets;
-	/* Whether there are claims. */
-	__u32 live;
-	/* Of the topology that is looked at, and of the policy. */
-	__u32 version;
-	__u32 half;
-	/* Cores that are still to be found. */
-	__u32 missing;
-	/* What the event says: of all nodes of a spread, else of the one that has most. */
-	__u32 home;
-	__u32 node;
-	__u32 free;
-	__u32 unmet;
-	enum source source;
-	/* Some node was looked at. */
-	__u32 seen;
-	/* What a mask calls busy is looked at, too. */
-	__u32 by_queues;
-	/* Where nobody holds a claim: free cores that suffice, in the order of the print. */
-	__u32 chosen[CHOSEN_MAX];
-	__u32 nr_chosen;
-	/*
-	 * Of what was seen free or whole, as far as it matters: two looks with the same print saw the
-	 * same, and nothing there has run in between.
-	 */
-	__u64 print;
-	/* Of the core seen last: how often its CPUs have changed tasks. */
-	__u64 switches;
-	/* The walk: the node whose claims are asked for, its cores. */
-	__u32 at;
-	__u32 first_core;
-	__u32 nr_cores;
-	/* The index of the launcher's core plus 1. */
-	__u32 own_index;
-	/* The cores are other nodes': only who runs there is of interest. */
-	__u32 elsewhere;
-};
-
-#define NO_CPU 0xffffffff
-
-/* What is kept of a task. */
-struct note {
-	struct holder holder;
-	struct need need;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct note);
-} holders SEC(".maps");
 
 /* Rings when a claim ends, while somebody waits for that: the daemon says so. */
 struct {
@@ -226,29 +115,6 @@ static __always_inline bool any_claims(void)
 	const struct ledger *l = the_ledger();
 
 	return l && l->live;
-}
-
-/* What a task has to do with claims; NULL: nothing. */
-static __always_inline struct holder *holder_of(struct task_struct *task)
-{
-	return bpf_task_storage_get(&holders, task, NULL, 0);
-}
-
-/* The launch that it makes. */
-static __always_inline struct need *need_of(struct holder *h)
-{
-	return &((struct note *)h)->need;
-}
-
-/* The same, made if there is none; NULL: no memory. */
-static __noinline struct holder *note_of(struct task_struct *task)
-{
-	struct holder *h =
-		bpf_task_storage_get(&holders, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-
-	if (!h)
-		__sync_fetch_and_add(&kept.failures.holders_lost, 1);
-	return h;
 }
 
 /* A claim that is still the one of this id, else NULL. */
@@ -555,7 +421,7 @@ static __always_inline void inherit(struct task_struct *parent, struct task_stru
 
 	if (!h || !claim_at(h->slot, h->id))
 		return;
-	heir = note_of(child);
+	heir = made_holder_of(child);
 	/* It may have one of its own, by a gate that is just being replaced. */
 	if (!heir || heir->newborn)
 		return;

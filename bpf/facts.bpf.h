@@ -8,6 +8,7 @@
 #include "abi.h"
 #include "counts.bpf.h"
 #include "kernel.h"
+#include "launch.bpf.h"
 #include "strings.bpf.h"
 
 /*
@@ -22,58 +23,7 @@ struct {
 	__type(value, struct key);
 } keys SEC(".maps");
 
-/* Of one launch. */
-struct facts {
-	struct matched {
-		/* How many there are of what comes last. */
-		__u32 exes;
-		__u32 places;
-		__u32 parents;
-		/* Of all these programs. */
-		__u32 shapes;
-		__u16 arg[ARGS_READ];
-		__u16 comm;
-		/* With their shapes in the upper half. */
-		__u32 exe[EXES_MET];
-		__u16 place[PLACES_MET];
-		__u16 parent[PARENTS_MET];
-	} met;
-	__u32 uid;
-	__u32 half;
-	/* Its bit among those of a candidate. */
-	__u32 hooks;
-	/* The first rule that was found, and what comes of it. */
-	__u32 rule;
-	enum outcome outcome;
-	/* In which it is judged. */
-	enum mode mode;
-	/* By a policy that is only rehearsed: then nothing does. What it came to. */
-	__u32 rehearsed;
-	__u32 new_rule;
-	enum outcome new_outcome;
-	/* Supplementary groups, and those that are before the one that is looked for. */
-	__u32 groups;
-	__u32 before;
-	/* Which details were read, for either policy. */
-	__u32 asked;
-	/* The path of its program; empty if that could not be read. */
-	union text exe;
-	/* What is being read. */
-	union text text;
-};
-
-/*
- * Of the launch that a task is making: a path is too large for the stack, and a program can be
- * interrupted by another on its CPU, but not by another of its task.
- */
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct facts);
-} launches SEC(".maps");
-
-/* Likewise; few launches need it. */
+/* Of the launch that a task is making; few need it. */
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -423,19 +373,21 @@ __noinline __u32 step_down(struct facts *f, __u32 from, __u32 name)
 /* The ancestor of a cgroup at this level, itself included. */
 static __always_inline struct cgroup *ancestor(struct cgroup *cgroup, __u32 level)
 {
+	void *at =
+		(void *)cgroup + bpf_core_field_offset(cgroup->ancestors) + level * sizeof(void *);
 	struct cgroup *found = NULL;
 
-	bpf_probe_read_kernel(&found, sizeof(found),
-			      (void *)cgroup + bpf_core_field_offset(cgroup->ancestors) +
-				      level * sizeof(found));
+	if (bpf_ksym_exists(bpf_rdonly_cast))
+		return (void *)kernel_cast(struct hlist_head, at)->first;
+	bpf_probe_read_kernel(&found, sizeof(found), at);
 	return found;
 }
 
 /* Writes the name of that ancestor, as EXE_MAX bytes; its length with the NUL, or an error. */
 static __always_inline long cgroup_name(struct cgroup *cgroup, __u32 level, void *to)
 {
-	return bpf_probe_read_kernel_str(to, EXE_MAX,
-					 BPF_CORE_READ(ancestor(cgroup, level), kn, name));
+	return bpf_probe_read_kernel_str(
+		to, EXE_MAX, peek(struct cgroup, ancestor(cgroup, level), kn->name, kn, name));
 }
 
 /*

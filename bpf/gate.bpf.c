@@ -103,11 +103,12 @@ __noinline int report(const struct facts *f, enum hook hook, const struct rule *
 		      const struct need *n, enum effect effect)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	__u64 now = bpf_ktime_get_boot_ns(), id;
 	struct event *e;
+	__u64 now, id;
 
 	if (!f || !rule || !n)
 		return 0;
+	now = n->taker.since;
 	if (!keeps_pace(number_of(f), effect, settings[f->half & 1].event_interval_ns, now))
 		return 0;
 	id = __sync_fetch_and_add(&kept.next_event, 1);
@@ -187,14 +188,15 @@ static __always_inline void begin_child(struct holder *h, enum hook hook)
  * Judges a launch that a rule watches: 0, or the errno of its denial, negative. The claim will be the
  * holder's.
  */
-static __always_inline int judge(struct facts *f, struct task_struct *holder, enum hook hook)
+static __always_inline int judge(struct note *note, struct task_struct *holder, enum hook hook)
 {
+	struct facts *f = &note->facts;
 	__u32 number = number_of(f);
 	const struct rule *rule = bpf_map_lookup_elem(&rules, &number);
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct holder *self, *h;
+	struct need *n = &note->need;
 	enum effect effect;
-	struct need *n;
+	struct holder *h;
 
 	if (!rule) {
 		__sync_fetch_and_add(&kept.failures.rules_unread, 1);
@@ -206,9 +208,8 @@ static __always_inline int judge(struct facts *f, struct task_struct *holder, en
 			count_exempt(number);
 		return 0;
 	}
-	self = note_of(task);
-	h = holder == task ? self : note_of(holder);
-	if (!self || !h) {
+	h = holder == task ? &note->holder : made_holder_of(holder);
+	if (!h) {
 		effect = effect_of(f, rule, VERDICT_UNKNOWN);
 		f->outcome = outcome_of(effect);
 		if (f->rehearsed)
@@ -217,7 +218,6 @@ static __always_inline int judge(struct facts *f, struct task_struct *holder, en
 		__sync_fetch_and_add(&kept.failures.events_lost, 1);
 		return effect == EFFECT_DENIED ? rule->denial : 0;
 	}
-	n = need_of(self);
 	n->rehearsed = f->rehearsed;
 	n->half = f->half;
 	n->taker.wants.rule = rule->key;
@@ -245,7 +245,7 @@ static __always_inline int judge(struct facts *f, struct task_struct *holder, en
 	if (hook == HOOK_EXEC) {
 		if (task->signal->live.counter > 1)
 			n->own_tgid = task->tgid;
-		begin_exec(self, &n->taker);
+		begin_exec(h, &n->taker);
 	}
 	meet(n, h);
 	effect = effect_of(f, rule, n->verdict);
@@ -297,11 +297,15 @@ __noinline int note_rehearsal(struct facts *f)
 static __always_inline int judge_launch(struct task_struct *holder, struct file *file, __u32 now,
 					enum hook hook)
 {
-	struct facts *f = facts_of(bpf_get_current_task_btf());
+	struct note *note = note_of(bpf_get_current_task_btf());
+	struct facts *f;
 	int error = 0;
 
-	if (!f)
+	if (!note) {
+		__sync_fetch_and_add(&kept.failures.rules_unread, 1);
 		return 0;
+	}
+	f = &note->facts;
 	f->asked = 0;
 	/* One loop, so that what it calls is there once. */
 #pragma unroll 1
@@ -310,7 +314,7 @@ static __always_inline int judge_launch(struct task_struct *holder, struct file 
 		f->half = (now & ACTIVE_HALF) ^ f->rehearsed;
 		f->outcome = OUTCOME_UNMATCHED;
 		if (find_rule(f, file, hook) && note_mode(f) != MODE_OFF)
-			error = judge(f, holder, hook);
+			error = judge(note, holder, hook);
 		if (f->rehearsed) {
 			f->new_rule = f->rule;
 			f->new_outcome = f->outcome;

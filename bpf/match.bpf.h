@@ -205,17 +205,6 @@ __noinline int try_exe(struct facts *f, __u32 exe, __u32 shapes)
 	return 0;
 }
 
-/* What is known of the launch that a task makes; NULL: no memory. */
-static __always_inline struct facts *facts_of(struct task_struct *task)
-{
-	struct facts *f =
-		bpf_task_storage_get(&launches, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-
-	if (!f)
-		__sync_fetch_and_add(&kept.failures.rules_unread, 1);
-	return f;
-}
-
 /*
  * Finds the first rule of a half for a launch, which is then noted: an exec of this file or, without
  * one, a fork or thread of the program that the task runs. Whether there is one.
