@@ -28,7 +28,7 @@ pub(crate) const TESTS: &[Test] = &[Test {
     run: random,
 }];
 
-const LAUNCHES: u64 = 1000;
+const LAUNCHES: u64 = 500;
 /// So many wrong verdicts are enough to know.
 const MANY: usize = 20;
 

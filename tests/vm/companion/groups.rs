@@ -8,11 +8,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
+use super::on_newest;
 use super::process::Companion;
-use super::test;
 use crate::{NUMA, Test};
 
-pub(crate) const TESTS: &[Test] = &[test(
+pub(crate) const TESTS: &[Test] = &[on_newest(
     "companion_shares_by_weight_of_cgroups",
     NUMA,
     shares_by_weight_of_cgroups,

@@ -23,25 +23,25 @@ use crate::{Needs, Test};
 pub(crate) const TESTS: &[Test] = &[
     Test {
         name: "systemd_reloads_the_policy",
-        needs: Needs::Nothing,
+        needs: Needs::OfTheRelease,
         on: SYSTEMD,
         run: reload,
     },
     Test {
         name: "i5_the_watchdog_restarts_a_daemon_that_hangs",
-        needs: Needs::Nothing,
+        needs: Needs::OfTheRelease,
         on: SYSTEMD,
         run: watchdog,
     },
     Test {
         name: "i5_a_daemon_that_crashes_on_ends_in_failure",
-        needs: Needs::Nothing,
+        needs: Needs::OfTheRelease,
         on: SYSTEMD,
         run: crashes,
     },
     Test {
         name: "i5_a_daemon_that_cannot_take_over_leaves_the_gate",
-        needs: Needs::Nothing,
+        needs: Needs::OfTheRelease,
         on: SYSTEMD,
         run: upgrade,
     },
