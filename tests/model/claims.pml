@@ -118,6 +118,9 @@ bit disturbed;
 #endif
 byte print[PLACES];
 
+/* Only the cores in the print are looked at again. */
+bit brief;
+
 /* Whether the free cores covered the launch; whether what moves matters, and did so. */
 bit covered;
 bit counting;
@@ -138,6 +141,7 @@ inline forget() {
 		print[a_slot] = 0
 	}
 	a_slot = 0;
+	brief = 0;
 	covered = 0;
 	counting = 0;
 	moved = 0
@@ -260,6 +264,32 @@ inline tally() {
 }
 
 /*
+ * While nobody holds a claim only free cores matter, and only as many as are needed: these alone are
+ * looked at again.
+ */
+#ifdef BRIEF_BESIDE_CLAIMS
+#define may_be_brief 1
+#else
+#define may_be_brief (owner[0] == 0 && owner[1] == 0 && owner[2] == 0)
+#endif
+#define is_free_in_print(c) (print[c] == (SEEN | WATCHED))
+
+inline choose() {
+	for (a_core : 0 .. PLACES - 1) {
+		idle = idle + is_free_in_print(a_core)
+	}
+	brief = may_be_brief && idle >= cores;
+	idle = 0;
+	for (a_core : 0 .. PLACES - 1) {
+		print[a_core] = (brief && (idle == cores || !is_free_in_print(a_core)) -> 0 : print[a_core]);
+		idle = idle + is_free_in_print(a_core)
+	}
+	scrub()
+}
+
+#define is_skipped (brief && print[place_seen] == 0)
+
+/*
  * A core counts once: as free, where at most the launch itself runs, or as what its holder
  * is owed. Both from one look: a holder that goes to sleep between two would count as neither.
  */
@@ -284,7 +314,8 @@ inline see() {
 	printf("%d sees tasks %x on core %d\n", me, others, core_seen);
 	if
 	:: stage == FIRST_LOOK -> print[place_seen] = (what -> what | WATCHED : 0); next++
-	:: stage == SECOND_LOOK && what != (print[place_seen] & ~WATCHED) -> disturb()
+	:: stage == SECOND_LOOK && is_skipped -> next++
+	:: stage == SECOND_LOOK && !is_skipped && what != (print[place_seen] & ~WATCHED) -> disturb()
 	:: else -> print[place_seen] = what; next++
 	fi;
 	others = 0;
@@ -294,6 +325,7 @@ inline see() {
 		survey();
 		counting = moved && covered;
 		moved = 0;
+		choose();
 #ifdef WITHOUT_SECOND_LOOK
 		stage = SECOND_LOOK
 #else

@@ -49,6 +49,11 @@ const WALKS: &[Walk] = &[
         must: Must::Violate("over_admitted"),
     },
     Walk {
+        name: "model_finds_brief_look_beside_claims",
+        defines: &["RACES", "BRIEF_BESIDE_CLAIMS"],
+        must: Must::Violate("denied_wrongly"),
+    },
+    Walk {
         name: "model_finds_print_without_switches",
         defines: &["RACES", "WITHOUT_SWITCHES", "ONLY_OVER_ADMITTED"],
         must: Must::Violate("over_admitted"),
