@@ -255,12 +255,12 @@ __noinline int note_whole(struct facts *f, const union text *t, __u32 len, __u32
 /* The user namespace to which the mounts of a task belong. */
 static __always_inline struct user_namespace *owner_of_mounts(struct task_struct *task)
 {
-	return peek(struct task_struct, task, nsproxy->mnt_ns->user_ns, nsproxy, mnt_ns, user_ns);
+	return peek(struct task_struct, task, nsproxy, mnt_ns, user_ns);
 }
 
 static __always_inline struct task_struct *pid_1(void)
 {
-	return peek(struct pid_namespace, &init_pid_ns, child_reaper, child_reaper);
+	return peek(struct pid_namespace, &init_pid_ns, child_reaper);
 }
 
 /*
@@ -274,12 +274,12 @@ static __noinline int has_path(const struct file *file)
 	struct task_struct *task = bpf_get_current_task_btf();
 	void *mnt = file->f_path.mnt;
 	struct mount *mount = mnt - bpf_core_field_offset(struct mount, mnt);
-	struct mnt_namespace *ns = peek(struct mount, mount, mnt_ns, mnt_ns);
+	struct mnt_namespace *ns = peek(struct mount, mount, mnt_ns);
 	struct user_namespace *owner;
 
 	if (ns == task->nsproxy->mnt_ns)
 		return true;
-	owner = peek(struct mnt_namespace, ns, user_ns, user_ns);
+	owner = peek(struct mnt_namespace, ns, user_ns);
 	return owner && (owner == owner_of_mounts(task) || owner == owner_of_mounts(pid_1()));
 }
 
@@ -386,8 +386,8 @@ static __always_inline struct cgroup *ancestor(struct cgroup *cgroup, __u32 leve
 /* Writes the name of that ancestor, as EXE_MAX bytes; its length with the NUL, or an error. */
 static __always_inline long cgroup_name(struct cgroup *cgroup, __u32 level, void *to)
 {
-	return bpf_probe_read_kernel_str(
-		to, EXE_MAX, peek(struct cgroup, ancestor(cgroup, level), kn->name, kn, name));
+	return bpf_probe_read_kernel_str(to, EXE_MAX,
+					 peek(struct cgroup, ancestor(cgroup, level), kn, name));
 }
 
 /*
@@ -630,8 +630,7 @@ static __always_inline bool is_contained(void)
 	struct task_struct *task = bpf_get_current_task_btf();
 	struct task_struct *first = pid_1();
 
-	return task->fs->root.dentry !=
-		       peek(struct task_struct, first, fs->root.dentry, fs, root.dentry) ||
+	return task->fs->root.dentry != peek(struct task_struct, first, fs, root.dentry) ||
 	       task->nsproxy->mnt_ns->user_ns != owner_of_mounts(first);
 }
 

@@ -305,11 +305,11 @@ extern void *bpf_rdonly_cast(const void *obj, __u32 btf_id) __ksym __weak;
 #define kernel_cast(type, ptr) ((const type *)bpf_rdonly_cast(ptr, bpf_core_type_id_kernel(type)))
 
 /*
- * What a path of fields leads to from a pointer to anywhere: in place where the kernel can cast, as
- * each call that reads costs as much as a dozen such loads.
+ * BPF_CORE_READ from a pointer to anywhere: in place where the kernel can cast, as each call that
+ * reads costs as much as a dozen such loads.
  */
-#define peek(type, ptr, path, ...)                                       \
-	(bpf_ksym_exists(bpf_rdonly_cast) ? kernel_cast(type, ptr)->path \
+#define peek(type, ptr, ...)                                                              \
+	(bpf_ksym_exists(bpf_rdonly_cast) ? ___arrow(kernel_cast(type, ptr), __VA_ARGS__) \
 					  : BPF_CORE_READ((const type *)(ptr), __VA_ARGS__))
 
 /* 6.2; by its number in the first namespace. */
