@@ -189,7 +189,11 @@ fn contend(gate: &Gate, contenders: &mut Contenders) -> Result<()> {
             passes += 1;
             ensure!(passes < 100 * rounds, "nobody is ever admitted");
         }
-        ensure!(running == 1, "round {round}: {running} were admitted");
+        let status = gate.status()?;
+        ensure!(
+            running == 1,
+            "round {round}: {running} were admitted: {status}"
+        );
         contenders.clear()?;
     }
     // What they were told before does not fill the log's queue.
@@ -207,14 +211,14 @@ fn once_with(gate: &Gate) -> Result<()> {
 
 fn once() -> Result<()> {
     program(SERVER)?;
-    let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, ""))?;
+    let gate = gate_on_node_0(&Gate::strict(&Gate::policy("enforce", SERVER, "")))?;
     once_with(&gate)?;
     gate.stop()
 }
 
 fn once_by_each_source() -> Result<()> {
     program(SERVER)?;
-    let gate = gate_on_node_0(&Gate::policy("enforce", SERVER, ""))?;
+    let gate = gate_on_node_0(&Gate::strict(&Gate::policy("enforce", SERVER, "")))?;
     for tracking in Tracking::ALL {
         let scheduler = Scheduler::load(tracking)?;
         settle(&gate)?;
@@ -228,7 +232,7 @@ fn once_by_each_source() -> Result<()> {
 fn two_of_three() -> Result<()> {
     program(SERVER)?;
     let policy = Gate::policy("enforce", SERVER, "cores = 2\nscope = \"spread\"");
-    let gate = gate_on_node_0(&policy)?;
+    let gate = gate_on_node_0(&Gate::strict(&policy))?;
     let busy = node_cores(0)?.remove(0);
     let _load = Load::on(&busy.cpus[..1])?;
     pin(&cpus()?)?;
