@@ -529,8 +529,7 @@ static __noinline int note_args(struct facts *f, struct details *d)
 __noinline int note_details(struct facts *f, __u32 shapes)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct details *d =
-		bpf_task_storage_get(&details, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct details *d = made_of(&details, task);
 
 	if (!f || !d)
 		return 0;

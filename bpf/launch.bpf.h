@@ -172,10 +172,25 @@ static __always_inline struct holder *holder_of(struct task_struct *task)
 	return bpf_task_storage_get(&holders, task, NULL, 0);
 }
 
+/*
+ * What a map has of a task, made if there is nothing; NULL: no memory. Since 6.4 each CPU has a few free
+ * records of a map, and an interrupt that it sends itself makes more (unit_alloc(),
+ * kernel/bpf/memalloc.c): until that has come there may be none. So it is tried some times.
+ */
+static __always_inline void *made_of(void *map, struct task_struct *task)
+{
+	void *made = NULL;
+
+#pragma unroll 1
+	for (__u32 i = 0; i < 32 && !made; i++)
+		made = bpf_task_storage_get(map, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	return made;
+}
+
 /* What is kept of a task, made if there is nothing; NULL: no memory. */
 static __noinline struct note *note_of(struct task_struct *task)
 {
-	return bpf_task_storage_get(&holders, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	return made_of(&holders, task);
 }
 
 /* Likewise as that of a holder. */
