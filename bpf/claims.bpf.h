@@ -71,7 +71,7 @@ struct {
 	__uint(max_entries, RING_BYTES);
 } events SEC(".maps");
 
-/* How many walks there were on this CPU. */
+/* How many walks there were on this CPU: each has a stamp of its own. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -92,6 +92,11 @@ static __always_inline void ring(void)
 {
 	if (awaited)
 		bpf_ringbuf_output(&bell, &awaited, sizeof(awaited), 0);
+}
+
+static __always_inline const struct rq *this_rq(void)
+{
+	return bpf_per_cpu_ptr(&runqueues, bpf_get_smp_processor_id());
 }
 
 static __always_inline struct ledger *the_ledger(void)
@@ -185,25 +190,35 @@ static __always_inline void drop(struct ledger *l, struct claim *c, __u32 slot)
 
 enum taken {
 	TAKEN,
-	/* The ledger has changed since the ticket was read. */
+	/* It has to look again: see has_moved(). */
 	TAKEN_LATE,
 	/* All slots are in use. */
 	TAKEN_FULL,
 };
 
 /*
- * Whether the ledger has changed since the ticket was read. Only under the lock that is known:
- * within a section of another the ledger has changed already, and the ticket has not.
+ * Whether the ledger has changed since the ticket was read, or the launch has not had its CPU for
+ * itself since: hooks can be preempted, and another launch then writes where this one keeps what it
+ * sees. Only under the lock is the first known: within a section of another the ledger has changed
+ * already, and the ticket has not.
  */
+static __always_inline bool has_moved(const struct ledger *l, const struct taker *t,
+				      const struct rq *rq)
+{
+	return l->ticket != t->ticket || rq->nr_switches != t->turns;
+}
+
+/* The same for who takes no claim. */
 static __always_inline bool is_late(const struct ledger *l, const struct taker *t)
 {
 	struct bpf_spin_lock *lock = the_lock();
+	const struct rq *rq = this_rq();
 	bool late;
 
-	if (!lock)
+	if (!lock || !rq)
 		return true;
 	bpf_spin_lock(lock);
-	late = l->ticket != t->ticket;
+	late = has_moved(l, t, rq);
 	bpf_spin_unlock(lock);
 	return late;
 }
@@ -216,18 +231,18 @@ enum taken take(struct taker *t, struct holder *h)
 {
 	struct ledger *l = the_ledger();
 	__u32 slot = !l || !t ? 0 : t->id ? t->slot : l->free ? l->free - 1 : l->used;
-	__u32 zero = 0, domain = t ? t->domain - 1 : 0;
+	__u32 domain = t ? t->domain - 1 : 0;
 	struct claim *c = bpf_map_lookup_elem(&claims, &slot);
 	struct domain *d = bpf_map_lookup_elem(&domains, &domain);
-	const __u64 *walk = bpf_map_lookup_elem(&walks, &zero);
 	struct bpf_spin_lock *lock = the_lock();
 	const struct view *v = the_view();
+	const struct rq *rq = this_rq();
 	bool late;
 
-	if (!l || !t || !h || !c || !lock || !walk || !v || (t->domain && !d))
+	if (!l || !t || !h || !c || !lock || !v || !rq || (t->domain && !d))
 		return TAKEN_FULL;
 	bpf_spin_lock(lock);
-	late = l->ticket != t->ticket || *walk != t->walk;
+	late = has_moved(l, t, rq);
 	if (!late) {
 		if (!t->id) {
 			if (l->free)

@@ -451,18 +451,16 @@ int survey(struct survey *s)
 {
 	bool rcu = bpf_ksym_exists(bpf_rcu_read_lock);
 	struct scheduler sched;
-	enum look look;
 
 	anybody.version = topology.version;
 	if (rcu)
 		bpf_rcu_read_lock();
 	sched = loaded_scheduler();
-	look = look_at(&anybody, s->node);
+	s->known = look_at(&anybody, s->node);
 	if (rcu)
 		bpf_rcu_read_unlock();
 
-	if (look != LOOKED_AT_NOTHING) {
-		s->known = true;
+	if (s->known) {
 		s->source = anybody.tally.source;
 		s->cores_free = anybody.tally.total;
 		s->cores_claimed = anybody.tally.held;

@@ -238,15 +238,6 @@ static __always_inline void look_from_source(struct walk *w)
 	}
 }
 
-/* What came of looking at a node. */
-enum look {
-	LOOKED,
-	/* The daemon knows no such node. */
-	LOOKED_AT_NOTHING,
-	/* Another launch cut in on this CPU: look again. */
-	LOOKED_DISTURBED,
-};
-
 /* Prepares a look: whether there is such a node. */
 bool begin_look(struct need *n, __u32 node_id)
 {
@@ -303,21 +294,20 @@ bool must_look_elsewhere(struct need *n)
 }
 
 /*
- * Looks how a node stands for a launch; its tally then has the numbers, and its print is more by
- * what was seen. Call within an RCU read section only. What it says of claims is true only if the
- * ledger's ticket was the same before and after.
+ * Looks how a node stands for a launch: whether the daemon knows it. Its tally then has the numbers,
+ * and its print is more by what was seen. Call within an RCU read section only. What it says is true
+ * only if has_moved() says no afterwards.
  */
-enum look look_at(struct need *n, __u32 node_id)
+bool look_at(struct need *n, __u32 node_id)
 {
 	struct walk w = { .need = n };
 	struct scheduler sched;
-	__u64 *walk, before;
 	__u32 zero = 0;
+	__u64 *walk;
 
 	walk = bpf_map_lookup_elem(&walks, &zero);
 	if (!n || !walk || !begin_look(n, node_id))
-		return LOOKED_AT_NOTHING;
-	before = n->taker.walk;
+		return false;
 	n->taker.walk = __sync_fetch_and_add(walk, 1) + 1;
 	sched = loaded_scheduler();
 	n->tally.source = sched.source;
@@ -334,9 +324,7 @@ enum look look_at(struct need *n, __u32 node_id)
 		n->first_core = next;
 		bpf_loop(topology.nr_cores[n->version & 1] - next, visit_core, &w, 0);
 	}
-	if (before + 1 != n->taker.walk || *(volatile __u64 *)walk != n->taker.walk)
-		return LOOKED_DISTURBED;
-	return LOOKED;
+	return true;
 }
 
 #endif

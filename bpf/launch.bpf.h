@@ -66,7 +66,12 @@ struct taker {
 	/* Who makes it, and when; see struct claim. */
 	__u32 pid;
 	__u64 since;
-	/* Its last walk: what this CPU's view has is its own as long as there was no other. */
+	/*
+	 * How often its CPU had changed tasks when it began to look: what this CPU keeps of its look is
+	 * its own as long as nothing else has run there.
+	 */
+	__u64 turns;
+	/* The stamp on what this CPU keeps of its last walk. */
 	__u64 walk;
 };
 

@@ -54,18 +54,14 @@ static __always_inline __u32 can_hold(const struct need *n)
 }
 
 /* Looks for cores on one node. */
-__noinline enum look weigh(struct need *n, __u32 node)
+__noinline int weigh(struct need *n, __u32 node)
 {
 	const struct ledger *l = the_ledger();
 	__u32 unmet, spare, cores, free;
 	const struct tally *t;
-	enum look look;
 
-	if (!n || !l)
-		return LOOKED_AT_NOTHING;
-	look = look_at(n, node);
-	if (look != LOOKED)
-		return look;
+	if (!n || !l || !look_at(n, node))
+		return 0;
 	t = &n->tally;
 	unmet = t->held > t->met ? t->held - t->met : 0;
 	spare = t->total > unmet ? t->total - unmet : 0;
@@ -88,14 +84,13 @@ __noinline enum look weigh(struct need *n, __u32 node)
 		want(n, node, n->missing);
 	else if (cores && n->scope == SCOPE_SPREAD)
 		want(n, node, cores);
-	return LOOKED;
+	return 0;
 }
 
 struct search {
 	struct need *need;
 	/* Whose the claim will be. */
 	struct holder *holder;
-	bool disturbed;
 };
 
 /* The caller's node comes first. */
@@ -108,8 +103,8 @@ static long weigh_next(__u32 i, struct search *s)
 		node -= nr_nodes;
 	if (node >= NODES_MAX || !(n->nodes >> node & 1))
 		return 0;
-	s->disturbed = weigh(n, node) == LOOKED_DISTURBED;
-	return s->disturbed || !n->missing;
+	weigh(n, node);
+	return !n->missing;
 }
 
 /*
@@ -140,13 +135,14 @@ static long attempt(__u32 i, struct search *s)
 	struct need *n = s->need;
 	struct ledger *l = the_ledger();
 	__u64 before = n->print, ticket = n->taker.ticket;
-	__u32 zero = 0;
-	const __u64 *walk = bpf_map_lookup_elem(&walks, &zero);
+	const struct rq *rq = this_rq();
 	struct view *v = the_view();
 	bool holds;
 
-	if (!l || !v || !walk)
+	if (!l || !v || !rq)
 		return 1;
+	/* First of all: what this CPU keeps may be another's look until now. */
+	n->taker.turns = *(const volatile __u64 *)&rq->nr_switches;
 	n->version = topology.version;
 	/* The daemon read the topology before a CPU came that it does not know. */
 	if (newcomers != topology.newcomers || !index_of(n->version, n->own_cpu))
@@ -161,14 +157,12 @@ static long attempt(__u32 i, struct search *s)
 	n->print = 0;
 	n->nr_chosen = 0;
 	clear(&v->allowed);
-	n->taker.walk = *walk;
 
-	s->disturbed = false;
 	if (n->scope == SCOPE_NODE)
-		s->disturbed = weigh(n, n->home) == LOOKED_DISTURBED;
+		weigh(n, n->home);
 	else
 		bpf_loop(nr_nodes, weigh_next, s, 0);
-	if (s->disturbed || n->version != topology.version)
+	if (n->version != topology.version)
 		return 0;
 	if ((!i || n->print != before || n->taker.ticket != ticket) && !is_confirmed(n))
 		return 0;

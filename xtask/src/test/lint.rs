@@ -46,12 +46,12 @@ fn clippy() -> Result<()> {
 
 fn clang_format() -> Result<()> {
     let mut sources = Vec::new();
-    for dir in ["bpf", "tests/vm"] {
+    for dir in ["bpf", "tests/native", "tests/vm"] {
         files(&build::repository().join(dir), &mut sources)?;
     }
     sources.retain(|path| has_ending(path, &["c", "h"]));
     if sources.is_empty() {
-        bail!("no C source found below bpf and tests/vm");
+        bail!("no C source found");
     }
     let mut command = Command::new("clang-format");
     command.args(["--dry-run", "--Werror"]).args(&sources);

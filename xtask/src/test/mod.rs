@@ -6,6 +6,7 @@ mod host;
 mod libtest;
 mod lint;
 mod model;
+mod native;
 mod report;
 mod vm;
 
@@ -139,5 +140,6 @@ fn on_host(report: &Report, args: &Args) {
         lint::run(report);
     }
     host::run(report, args.filter.as_deref());
+    native::run(report, args.filter.as_deref());
     model::run(report, args.filter.as_deref(), args.jobs);
 }

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Tests of the gate's own C: launches that are preempted at any access to memory. Prints what they
+ * find as Rust's test programs do; an argument chooses those whose name has it.
+ */
+#include <stdarg.h>
+#include "machine.h"
+
+#pragma clang attribute push(__attribute__((disable_sanitizer_instrumentation)), \
+			     apply_to = function)
+
+/* What the test that runs now found first; empty: nothing. */
+static char failure[1024];
+
+/* Notes that a test fails; the first reason counts. */
+static void __attribute__((format(printf, 1, 2))) fail(const char *format, ...)
+{
+	va_list args;
+
+	if (failure[0])
+		return;
+	va_start(args, format);
+	vsnprintf(failure, sizeof(failure), format, args);
+	va_end(args);
+}
+
+/* The tasks that launch, and one that keeps CPUs busy. */
+static struct sim_task first, second, third, stranger;
+
+/* A claim that stands: of one core of a node, by a program that may use these cores. */
+static void hold_one(__u32 slot, __u32 node, __u64 leaders)
+{
+	struct claim *c = &sim.claim[slot];
+
+	sim.ledger.ticket++;
+	sim.ledger.used = slot + 1;
+	sim.ledger.live++;
+	sim.ledger.held[node]++;
+	c->id = sim.ledger.ticket;
+	c->rule = 1;
+	c->held[node] = 1;
+	c->now.holds = true;
+	c->now.parts = (struct parts){ .nr = 1, .part = { { .node = node, .cores = 1 } } };
+	if (!leaders)
+		return;
+	sim.ledger.confined++;
+	sim.ledger.domains = slot + 1;
+	c->domain = slot + 1;
+	sim.domain[slot].cpus.word[0] = leaders;
+}
+
+static void keep_busy(__u32 cpu)
+{
+	make_task(&stranger, 99, -1UL);
+	wake(&stranger, cpu);
+	switch_to(&stranger);
+}
+
+/* Whether a claim that stands has a domain of no core: then it is owed none. */
+static bool is_nowhere(void)
+{
+	for (__u32 i = 0; i < sim.ledger.used; i++) {
+		const struct claim *c = &sim.claim[i];
+
+		if (c->id && c->domain && !sim.domain[c->domain - 1].cpus.word[0])
+			return true;
+	}
+	return false;
+}
+
+/* Three programs that may use these CPUs are launched from CPU 2, where the first one runs. */
+static void make_contenders(unsigned long cpus)
+{
+	make_task(&first, 11, cpus);
+	make_task(&second, 12, cpus);
+	make_task(&third, 13, cpus);
+	wake(&first, 2);
+	begin_launch(&first, HOOK_EXEC);
+	begin_launch(&second, HOOK_EXEC);
+	begin_launch(&third, HOOK_EXEC);
+}
+
+/* Its launch has ended: what it became sleeps. */
+static void settle_down(struct sim_task *t)
+{
+	end_exec_of(&t->task, !t->answer);
+	sleep_now(t);
+}
+
+/* All of them have ended but the third, which has the CPU to itself. */
+static void judge_contenders(const char *when)
+{
+	if (first.wants)
+		settle_down(&first);
+	if (second.wants)
+		settle_down(&second);
+	wake(&third, 2);
+	go_on(&third, -1);
+	if (admitted() != 1)
+		fail("one core is free, and %llu launches are admitted; %s", admitted(), when);
+	if (is_nowhere())
+		fail("a claim stands whose program may use no core; %s", when);
+	if (kept.failures.claims_contended)
+		fail("a launch came to no verdict; %s", when);
+}
+
+/*
+ * A node has a busy core and a free one, from which the launches come. Preempts the first one at each
+ * access, and the second one, which is then begun, at each.
+ */
+static long preempted_once_each(void)
+{
+	long runs = 0;
+
+	for (long i = 0;; i++) {
+		for (long j = 0;; j++) {
+			bool done;
+			char when[80];
+
+			make_machine(2, false);
+			keep_busy(0);
+			make_contenders(0xf);
+			if (go_on(&first, i))
+				return runs;
+			wake(&second, 2);
+			done = go_on(&second, j);
+			if (done)
+				settle_down(&second);
+			go_on(&first, -1);
+			settle_down(&first);
+			go_on(&second, -1);
+			snprintf(when, sizeof(when), "preempted after %ld and %ld accesses", i, j);
+			judge_contenders(when);
+			runs++;
+			if (done)
+				break;
+		}
+	}
+}
+
+static __u64 seed;
+
+/* splitmix64. */
+static __u64 any(__u64 below)
+{
+	__u64 z = seed += 0x9e3779b97f4a7c15;
+
+	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+	z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+	return (z ^ (z >> 31)) % below;
+}
+
+/*
+ * Of the cores that they may use, that of the launches does not count, and the other one is free. Two
+ * launches take turns of any length, so that each comes back into what the other one has begun.
+ */
+static long preempted_often(void)
+{
+	enum {
+		RUNS = 200000
+	};
+
+	for (long run = 0; run < RUNS; run++) {
+		char when[80];
+
+		seed = run;
+		make_machine(1, false);
+		sim.rule[0].own_core = 0;
+		make_contenders(0x3c);
+		wake(&second, 2);
+		for (struct sim_task *t = &first; !first.ended || !second.ended;
+		     t = t == &first ? &second : &first)
+			if (!t->ended && go_on(t, any(2) ? any(40) : any(400)))
+				settle_down(t);
+		snprintf(when, sizeof(when), "seed %ld", run);
+		judge_contenders(when);
+	}
+	return RUNS;
+}
+
+/*
+ * One node of four cores: one is busy, one is owed to a program that sleeps and may use two of the
+ * others. Two launches that may use three of them come from one CPU; the second one takes nothing
+ * before the first has its verdict.
+ */
+static long denied_wrongly(__u8 hold)
+{
+	long runs = 0;
+
+	for (long i = 0;; i++) {
+		for (long j = 0;; j++) {
+			bool done;
+
+			make_machine(1, false);
+			sim.rule[0].hold = hold;
+			hold_one(0, 0, 0x5);
+			keep_busy(6);
+			make_contenders(0x3f);
+			if (go_on(&first, i))
+				return runs;
+			wake(&second, 2);
+			done = go_on(&second, j);
+			if (sim.ledger.live > 1)
+				break;
+			if (done)
+				settle_down(&second);
+			go_on(&first, -1);
+			if (first.answer)
+				fail("three cores are free and one is owed: %d; preempted after %ld "
+				     "and %ld accesses",
+				     first.answer, i, j);
+			runs++;
+			if (done)
+				break;
+		}
+	}
+}
+
+static long denied_that_would_hold(void)
+{
+	return denied_wrongly(HOLD_EXIT);
+}
+
+static long denied_that_hold_nothing(void)
+{
+	return denied_wrongly(HOLD_NONE);
+}
+
+static const struct {
+	const char *name;
+	/* Returns how many runs it took. */
+	long (*run)(void);
+} tests[] = {
+	{ "i3_launches_preempted_once_share_one_core_once", preempted_once_each },
+	{ "i3_launches_preempted_often_share_one_core_once", preempted_often },
+	{ "i4_a_preempted_launch_finds_its_core", denied_that_would_hold },
+	{ "i4_a_preempted_launch_that_holds_nothing_finds_its_core", denied_that_hold_nothing },
+};
+
+int main(int argc, char **argv)
+{
+	enum {
+		TESTS = sizeof(tests) / sizeof(tests[0])
+	};
+	static char failures[TESTS][sizeof(failure)];
+	int failed = 0;
+
+	for (int i = 0; i < TESTS; i++) {
+		long runs;
+
+		if (argc > 1 && !strstr(tests[i].name, argv[1]))
+			continue;
+		printf("test %s ... ", tests[i].name);
+		fflush(stdout);
+		failure[0] = 0;
+		runs = tests[i].run();
+		if (!runs)
+			fail("nothing was run");
+		memcpy(failures[i], failure, sizeof(failure));
+		failed += !!failure[0];
+		printf("%s\n", failure[0] ? "FAILED" : "ok");
+		fprintf(stderr, "%s: %ld runs\n", tests[i].name, runs);
+	}
+	if (failed)
+		printf("\nfailures:\n");
+	for (int i = 0; i < TESTS; i++)
+		if (failures[i][0])
+			printf("\n---- %s ----\n%s\n", tests[i].name, failures[i]);
+	return !!failed;
+}
+
+#pragma clang attribute pop
