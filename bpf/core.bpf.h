@@ -41,11 +41,12 @@ static __always_inline __u32 nr_runnable(const struct rq *rq)
 #define QUEUE_MAX 16
 
 /*
- * Of the tasks in a list of a queue, those of one process. It is read without the queue's lock, so
- * it may change meanwhile: what comes of it is compared with the queue's own count, and looked at
- * twice.
+ * Of the tasks in a list of a queue, those of one process but the one that runs. It is read without
+ * the queue's lock, so it may change meanwhile: what comes of it is compared with the queue's own
+ * count, and looked at twice.
  */
-static __always_inline __u32 count_threads(const struct list_head *head, __u32 node, int tgid)
+static __always_inline __u32 count_threads(const struct list_head *head, __u32 node, int tgid,
+					   const struct task_struct *curr)
 {
 	const struct list_head *at = head;
 	const struct task_struct *task;
@@ -57,7 +58,7 @@ static __always_inline __u32 count_threads(const struct list_head *head, __u32 n
 		if (!at || at == head)
 			break;
 		task = (const void *)at - node;
-		if (BPF_CORE_READ(task, tgid) != tgid)
+		if (task == curr || BPF_CORE_READ(task, tgid) != tgid)
 			continue;
 		if (bpf_core_field_exists(task->se.sched_delayed) &&
 		    BPF_CORE_READ(task, se.sched_delayed))
@@ -67,19 +68,24 @@ static __always_inline __u32 count_threads(const struct list_head *head, __u32 n
 	return nr;
 }
 
-/* Whether only one task would run on a CPU, or only threads of one process, if that matters. */
+/*
+ * Whether more than one task would run on a CPU, and not only threads of the process that runs there, if
+ * that matters. The fair class keeps the running task in its list, sched_ext takes it out
+ * (set_next_task_scx(), kernel/sched/ext.c), so it is counted apart.
+ */
 static __always_inline bool is_shared(const struct rq *rq, int tgid)
 {
-	__u32 nr;
+	const struct task_struct *curr = rq->curr;
+	__u32 nr = 1;
 
 	if (nr_runnable(rq) <= 1 || !tgid)
 		return nr_runnable(rq) > 1;
-	nr = count_threads(&rq->cfs_tasks, bpf_core_field_offset(struct task_struct, se.group_node),
-			   tgid);
+	nr += count_threads(&rq->cfs_tasks,
+			    bpf_core_field_offset(struct task_struct, se.group_node), tgid, curr);
 	if (bpf_core_field_exists(rq->scx.runnable_list))
 		nr += count_threads(&rq->scx.runnable_list,
 				    bpf_core_field_offset(struct task_struct, scx.runnable_node),
-				    tgid);
+				    tgid, curr);
 	return nr != nr_runnable(rq);
 }
 

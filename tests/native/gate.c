@@ -27,6 +27,9 @@ static void __attribute__((format(printf, 1, 2))) fail(const char *format, ...)
 /* The tasks that launch, and one that keeps CPUs busy. */
 static struct sim_task first, second, third, stranger;
 
+/* A task of a process that holds cores already, and what waits behind it. */
+static struct sim_task holding, waiting;
+
 /* A claim that stands: of one core of a node, by a program that may use these cores. */
 static void hold_one(__u32 slot, __u32 node, __u64 leaders)
 {
@@ -226,6 +229,42 @@ static long denied_that_hold_nothing(void)
 	return denied_wrongly(HOLD_NONE);
 }
 
+/*
+ * Two threads of a holder take turns on a CPU of its core, which it has whole then. So the free core of the
+ * node is owed to nobody; if what waits behind the holder is a stranger, it is owed to the holder.
+ */
+static void share_by_class(bool scx)
+{
+	for (int kin = 0; kin <= 1; kin++) {
+		make_machine(2, scx);
+		hold_one(0, 0, 0);
+		make_task(&holding, 21, -1UL);
+		make_task(&waiting, 22, -1UL);
+		holding.has_note = true;
+		holding.note.holder = (struct holder){ .id = 1, .process = true };
+		if (kin)
+			waiting.task.tgid = holding.task.tgid;
+		wake(&holding, 2);
+		switch_to(&holding);
+		wake(&waiting, 2);
+		make_task(&first, 11, -1UL);
+		wake(&first, 0);
+		begin_launch(&first, HOOK_EXEC);
+		go_on(&first, -1);
+		if ((first.answer == 0) != kin)
+			fail("%s, %s waits behind a thread of a holder: the launch ends with %d",
+			     scx ? "sched_ext" : "the fair class",
+			     kin ? "another thread of it" : "a stranger", first.answer);
+	}
+}
+
+static long threads_of_a_holder(void)
+{
+	share_by_class(false);
+	share_by_class(true);
+	return 4;
+}
+
 static const struct {
 	const char *name;
 	/* Returns how many runs it took. */
@@ -235,6 +274,7 @@ static const struct {
 	{ "i3_launches_preempted_often_share_one_core_once", preempted_often },
 	{ "i4_a_preempted_launch_finds_its_core", denied_that_would_hold },
 	{ "i4_a_preempted_launch_that_holds_nothing_finds_its_core", denied_that_hold_nothing },
+	{ "i4_threads_of_a_holder_share_nothing_in_any_class", threads_of_a_holder },
 };
 
 int main(int argc, char **argv)

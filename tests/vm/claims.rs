@@ -2,6 +2,7 @@
 //! Claims: never one launch too many, never one refused wrongly, nothing left behind.
 
 pub(crate) mod contenders;
+mod threads;
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -50,6 +51,12 @@ pub(crate) const TESTS: &[Test] = &[
         needs: Needs::AnyKernel,
         on: &["one-node"],
         run: confined,
+    },
+    Test {
+        name: "i4_threads_of_a_holder_that_share_a_cpu_leave_it_its_core",
+        needs: Needs::SchedExt,
+        on: NUMA,
+        run: threads::share,
     },
     Test {
         name: "i7_claims_go_with_their_programs",

@@ -26,8 +26,9 @@ pub(crate) const USER: u32 = 1000;
 pub(crate) const SLEEPER: &str = "coregate-sleeper";
 /// is busy until it is killed,
 pub(crate) const SPINNER: &str = "coregate-spinner";
-/// does real work until it is killed, in one thread or in [`CROWDED`],
+/// does real work until it is killed, in one thread, in two, or in [`CROWDED`],
 pub(crate) const WORKER: &str = "coregate-worker";
+pub(crate) const PAIR: &str = "coregate-pair";
 pub(crate) const CROWD: &str = "coregate-crowd";
 /// does so for [`BEAT`] of each [`PERIOD`],
 pub(crate) const PERIODIC: &str = "coregate-periodic";
@@ -59,11 +60,9 @@ pub(crate) fn perform() -> Option<ExitCode> {
         PROBE => {}
         SLEEPER => sleep(words.next()),
         SPINNER => spin(),
-        WORKER => toil(),
-        CROWD => {
-            (1..CROWDED).for_each(|_| drop(std::thread::spawn(toil)));
-            toil();
-        }
+        WORKER => toil(1),
+        PAIR => toil(2),
+        CROWD => toil(CROWDED),
         SHIFT => shift(words.next()?, &words.next()?).ok()?,
         PERIODIC => periodically(),
         AGAIN => again(),
@@ -106,7 +105,10 @@ fn spin() {
     }
 }
 
-fn toil() {
+fn toil(threads: usize) {
+    if threads > 1 {
+        std::thread::spawn(move || toil(threads - 1));
+    }
     loop {
         work();
     }
