@@ -2,6 +2,7 @@
 //! Claims: never one launch too many, never one refused wrongly, nothing left behind.
 
 pub(crate) mod contenders;
+mod domains;
 mod threads;
 
 use std::fs;
@@ -185,8 +186,9 @@ pub(crate) fn wait_until_held(gate: &Gate, cores: u64) -> Result<()> {
     done.with_context(|| format!("{cores} cores held expected, found {last:?}"))
 }
 
-/// Contenders for one core: each round exactly one of them starts.
-fn contend(gate: &Gate, contenders: &mut Contenders) -> Result<()> {
+/// Contenders for one core: each round exactly one of them starts. They may use all CPUs, or are confined
+/// to some.
+fn contend(gate: &Gate, contenders: &mut Contenders, confined: bool) -> Result<()> {
     let rounds = crate::soak().unwrap_or(ROUNDS);
     let mut passes = 0;
     for round in 0..rounds {
@@ -201,6 +203,13 @@ fn contend(gate: &Gate, contenders: &mut Contenders) -> Result<()> {
             running == 1,
             "round {round}: {running} were admitted: {status}"
         );
+        // Who may use some cores only is owed one of these, and if there are none, no core at all.
+        let domains = domains::of_live_claims()?;
+        let whole = |domain: &Option<u32>| domain.is_some() == confined && *domain != Some(0);
+        ensure!(
+            domains.len() == 1 && domains.iter().all(whole),
+            "round {round}: cores of the domains of live claims: {domains:?}"
+        );
         contenders.clear()?;
     }
     // What they were told before does not fill the log's queue.
@@ -213,7 +222,7 @@ fn once_with(gate: &Gate) -> Result<()> {
     let busy = node_cores(0)?.remove(0);
     let _load = Load::on(&busy.cpus[..1])?;
     let mut contenders = Contenders::start(CONTENDERS, SERVER)?;
-    contend(gate, &mut contenders)
+    contend(gate, &mut contenders, true)
 }
 
 fn once() -> Result<()> {
@@ -244,7 +253,7 @@ fn two_of_three() -> Result<()> {
     let _load = Load::on(&busy.cpus[..1])?;
     pin(&cpus()?)?;
     let mut contenders = Contenders::start(CONTENDERS, SERVER)?;
-    contend(&gate, &mut contenders)?;
+    contend(&gate, &mut contenders, false)?;
     drop(contenders);
     gate.stop()
 }
