@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What both objects use of the kernel; kernel.h has what else the gate uses, scx.h what else
- * the companion does. An entry says which kernel brought it when that is later than 6.1; it
- * is then weak, because the gate does without.
+ * the companion does, and compat.h what differs between its kernels. An entry says which kernel
+ * brought it when that is later than 6.1; it is then weak, because the gate does without.
  */
 #ifndef COREGATE_COMMON_H
 #define COREGATE_COMMON_H

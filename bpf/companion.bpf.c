@@ -15,6 +15,7 @@
  * nothing else for as long as that is so, but for tasks that could run nowhere else.
  */
 #include "beside.bpf.h"
+#include "compat.h"
 #include "groups.bpf.h"
 #include "places.bpf.h"
 #include "reserve.bpf.h"

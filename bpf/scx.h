@@ -88,14 +88,6 @@ struct scx_exit_info {
 
 #pragma clang attribute pop
 
-/* 6.19: the arguments of __scx_bpf_dsq_insert_vtime(); passed on, so not relocated. */
-struct scx_bpf_dsq_insert_vtime_args {
-	__u64 dsq_id;
-	__u64 slice;
-	__u64 vtime;
-	__u64 enq_flags;
-};
-
 /* libbpf finds each member in the kernel's own struct, by name. */
 struct sched_ext_ops {
 	__s32 (*select_cpu)(struct task_struct *p, __s32 prev_cpu, __u64 wake_flags);
@@ -195,43 +187,6 @@ extern int bpf_cpumask_intersects(const struct cpumask *a, const struct cpumask 
 #define claim_idle(cpu) low_byte(scx_bpf_test_and_clear_cpu_idle(cpu))
 #define mask_covers(outer, inner) low_byte(bpf_cpumask_subset(inner, outer))
 #define mask_meets(a, b) low_byte(bpf_cpumask_intersects(a, b))
-
-/*
- * 6.19 packs the arguments; the plain form stays until 6.23, so 7.3 still has both
- * (kernel/sched/ext.c). The plain form's entry may go when 6.18 does.
- */
-extern bool __scx_bpf_dsq_insert_vtime(struct task_struct *p,
-				       struct scx_bpf_dsq_insert_vtime_args *args) __ksym __weak;
-extern void scx_bpf_dsq_insert_vtime(struct task_struct *p, __u64 dsq_id, __u64 slice, __u64 vtime,
-				     __u64 enq_flags) __ksym __weak;
-
-static inline void dsq_insert_vtime(struct task_struct *p, __u64 dsq_id, __u64 slice, __u64 vtime,
-				    __u64 enq_flags)
-{
-	if (bpf_ksym_exists(__scx_bpf_dsq_insert_vtime)) {
-		struct scx_bpf_dsq_insert_vtime_args args = {
-			.dsq_id = dsq_id,
-			.slice = slice,
-			.vtime = vtime,
-			.enq_flags = enq_flags,
-		};
-
-		__scx_bpf_dsq_insert_vtime(p, &args);
-	} else {
-		scx_bpf_dsq_insert_vtime(p, dsq_id, slice, vtime, enq_flags);
-	}
-}
-
-/* 6.19: a call; before, a store. The store may go when 6.18 does. */
-extern bool scx_bpf_task_set_slice(struct task_struct *p, __u64 slice) __ksym __weak;
-
-static inline void task_set_slice(struct task_struct *p, __u64 slice)
-{
-	if (bpf_ksym_exists(scx_bpf_task_set_slice))
-		scx_bpf_task_set_slice(p, slice);
-	else
-		p->scx.slice = slice;
-}
 
 /* Ends the scheduler, with words and one number that ops.exit() passes on. */
 #define scx_error(text, number)                                                  \
