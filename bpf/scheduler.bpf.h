@@ -97,10 +97,8 @@ static __always_inline struct scheduler loaded_scheduler(void)
 	if (!bpf_core_type_exists(struct scx_sched) || !bpf_ksym_exists(&scx_root) ||
 	    !bpf_ksym_exists(&scx_builtin_idle_enabled) ||
 	    !bpf_ksym_exists(&scx_builtin_idle_per_node) || !bpf_ksym_exists(&scx_enable_seq) ||
-	    !bpf_ksym_exists(&cpu_bit_bitmap) || !bpf_ksym_exists(scx_bpf_get_idle_smtmask_node) ||
-	    !bpf_ksym_exists(scx_bpf_get_idle_smtmask) ||
-	    !bpf_ksym_exists(scx_bpf_put_idle_cpumask) || !bpf_ksym_exists(bpf_cpumask_test_cpu) ||
-	    !bpf_ksym_exists(bpf_rdonly_cast))
+	    !bpf_ksym_exists(&cpu_bit_bitmap) || !bpf_ksym_exists(scx_bpf_put_idle_cpumask) ||
+	    !bpf_ksym_exists(bpf_cpumask_test_cpu) || !bpf_ksym_exists(bpf_rdonly_cast))
 		return s;
 	sched = kernel_cast(struct scx_sched, kernel_cast(struct hlist_head, &scx_root)->first);
 	if (!sched)
@@ -123,9 +121,10 @@ static __always_inline struct scheduler loaded_scheduler(void)
 	per_node = counter_at(&scx_builtin_idle_per_node);
 	if (!s.tracking || enabled != 1 || !mask_has_settled())
 		return s;
-	if (s.per_node && per_node == 1)
+	/* A kernel may refuse calls of one of the two: bpf/compat.h. */
+	if (s.per_node && per_node == 1 && bpf_ksym_exists(scx_bpf_get_idle_smtmask_node))
 		s.source = SOURCE_NODE;
-	else if (!s.per_node && per_node == 0)
+	else if (!s.per_node && per_node == 0 && bpf_ksym_exists(scx_bpf_get_idle_smtmask))
 		s.source = SOURCE_FLAT;
 	return s;
 }
