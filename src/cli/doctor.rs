@@ -8,6 +8,7 @@ use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 
 use super::{Exit, Result, output};
+use crate::companion;
 use crate::kernel::{
     Fact, Facts, IdleSource, Need, Required, SchedExt, Source, Status, Symbols, idle_source, needs,
 };
@@ -45,7 +46,7 @@ struct Answer {
 pub(super) fn run(args: &Args) -> Result {
     let root = Path::new("/");
     let (facts, symbols) = (Facts::gather(root), Symbols::read(root));
-    let mut needs = needs(&facts, &symbols);
+    let mut needs = needs(&facts, &symbols, &companion::suits_kernel());
     let exit = exit(&needs);
     let idle_source = idle_source(&facts, &symbols);
     if args.json {

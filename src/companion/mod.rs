@@ -13,6 +13,7 @@ use std::{fmt, io};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use crate::kernel::Lack;
 use crate::libbpf_log::Listening;
 use crate::policy::Reserve;
 use crate::topology;
@@ -68,27 +69,9 @@ pub enum Error {
     /// sysfs is not there.
     #[error("cannot look at this kernel: sysfs is not mounted; run: mount -t sysfs sysfs /sys")]
     NoSysfs,
-    /// The kernel has no sched_ext.
-    #[error(
-        "this kernel has no sched_ext (/sys/kernel/sched_ext is missing), so it takes no \
-         scheduler; boot a kernel with CONFIG_SCHED_CLASS_EXT=y, 6.16 or later"
-    )]
-    NoSchedExt,
-    /// The kernel does not describe its types.
-    #[error(
-        "this kernel does not describe its types (/sys/kernel/btf/vmlinux is missing), so the \
-         scheduler cannot be fitted to it; boot a kernel with CONFIG_DEBUG_INFO_BTF=y"
-    )]
-    NoBtf,
-    /// The kernel's sched_ext lacks a flag.
-    #[error(
-        "this kernel's sched_ext lacks {flag}, which the companion needs; boot a kernel 6.16 \
-         or later"
-    )]
-    NoFlag {
-        /// Its name in the kernel.
-        flag: &'static str,
-    },
+    /// The kernel lacks what the companion needs.
+    #[error(transparent)]
+    Unsuited(#[from] Lack),
     /// Not enough capabilities.
     #[error(
         "not permitted to load a scheduler: that needs root, or the capabilities CAP_BPF and \
@@ -151,7 +134,7 @@ pub enum Error {
 impl Error {
     /// Whether another kernel is the remedy.
     pub fn is_kernel(&self) -> bool {
-        matches!(self, Self::NoSchedExt | Self::NoBtf | Self::NoFlag { .. })
+        matches!(self, Self::Unsuited(_))
     }
 
     fn kernel(heard: &Listening, step: &'static str) -> impl FnOnce(libbpf_rs::Error) -> Self {
@@ -185,6 +168,15 @@ pub fn run(config: &Config, on_event: &mut dyn FnMut(Event)) -> Result<ScxExit, 
         };
         on_event(Event::Again(why));
     }
+}
+
+/// Whether this kernel has all that the companion needs. It may refuse it still.
+///
+/// # Errors
+///
+/// What it lacks, and the remedy.
+pub fn suits_kernel() -> Result<(), Lack> {
+    preflight::suits()
 }
 
 fn run_once(

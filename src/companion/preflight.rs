@@ -10,7 +10,8 @@ use libbpf_rs::btf::types::{Enum, Enum64, Struct};
 use libbpf_rs::btf::{Btf, BtfType};
 
 use super::Error;
-use crate::kernel::{Privileges, SchedExt};
+use super::skel::KFUNCS;
+use crate::kernel::{Lack, Privileges, SchedExt, refused};
 
 /// The kernel's own types.
 const BTF: &str = "/sys/kernel/btf/vmlinux";
@@ -33,9 +34,9 @@ pub(super) fn check() -> Result<(), Error> {
         return Err(Error::NoSysfs);
     }
     let root = Path::new("/");
-    let sched_ext = SchedExt::read(root).ok_or(Error::NoSchedExt)?;
+    let sched_ext = SchedExt::read(root).ok_or_else(no_sched_ext)?;
     if !Path::new(BTF).exists() {
-        return Err(Error::NoBtf);
+        return Err(no_btf().into());
     }
     if !Privileges::of_this_process(root).suffice() {
         return Err(Error::NotPermitted);
@@ -45,6 +46,50 @@ pub(super) fn check() -> Result<(), Error> {
     }
     Err(Error::Loaded {
         ops: sched_ext.ops.unwrap_or_else(|| "unnamed".into()),
+    })
+}
+
+/// Whether this kernel can run the companion, whatever this process may do.
+pub(super) fn suits() -> Result<(), Lack> {
+    SchedExt::read(Path::new("/")).ok_or_else(no_sched_ext)?;
+    let types = kernel_types()?;
+    ops_flags(&types)?;
+    kfuncs(&types)
+}
+
+fn no_sched_ext() -> Lack {
+    Lack {
+        what: "this kernel has no sched_ext (/sys/kernel/sched_ext is missing), so it takes no \
+               scheduler"
+            .into(),
+        remedy: "boot a kernel with CONFIG_SCHED_CLASS_EXT=y, 6.16 or later",
+    }
+}
+
+fn no_btf() -> Lack {
+    Lack {
+        what: "this kernel does not describe its types (/sys/kernel/btf/vmlinux is missing), so \
+               the scheduler cannot be fitted to it"
+            .into(),
+        remedy: "boot a kernel with CONFIG_DEBUG_INFO_BTF=y",
+    }
+}
+
+/// Checks that the kernel takes calls of all the functions that the companion needs. Some builds
+/// do not: bpf/compat.h.
+pub(super) fn kfuncs(btf: &Btf<'_>) -> Result<(), Lack> {
+    let refused = refused(btf, KFUNCS);
+    if refused.is_empty() {
+        return Ok(());
+    }
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    Err(Lack {
+        what: format!(
+            "kernel {} refuses calls of {}, which the companion needs",
+            release.trim(),
+            refused.join(", ")
+        ),
+        remedy: "boot another kernel, 6.16 or later (docs/kernel-support.md lists builds)",
     })
 }
 
@@ -65,18 +110,19 @@ pub(super) fn hotplug_seq() -> Result<u64, Error> {
 }
 
 /// The kernel's own types. There are many, so they are read once.
-pub(super) fn kernel_types() -> Result<Btf<'static>, Error> {
-    Btf::from_vmlinux().map_err(|_| Error::NoBtf)
+pub(super) fn kernel_types() -> Result<Btf<'static>, Lack> {
+    Btf::from_vmlinux().map_err(|_| no_btf())
 }
 
 /// The running kernel's value of [`OPS_FLAGS`], since it may move them.
-pub(super) fn ops_flags(btf: &Btf<'_>) -> Result<u64, Error> {
+pub(super) fn ops_flags(btf: &Btf<'_>) -> Result<u64, Lack> {
     let known = enumerators(btf, "scx_ops_flags");
     OPS_FLAGS.iter().try_fold(0, |flags, &wanted| {
         let found = known.iter().find(|(name, _)| name == wanted);
-        found
-            .map(|(_, value)| flags | value)
-            .ok_or(Error::NoFlag { flag: wanted })
+        found.map(|(_, value)| flags | value).ok_or_else(|| Lack {
+            what: format!("this kernel's sched_ext lacks {wanted}, which the companion needs"),
+            remedy: "boot a kernel 6.16 or later",
+        })
     })
 }
 
@@ -117,3 +163,6 @@ fn enumerators(btf: &Btf<'_>, name: &str) -> Vec<(String, u64)> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

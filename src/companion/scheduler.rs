@@ -53,6 +53,7 @@ impl<'room> Scheduler<'room> {
         let topology = Topology::read(Path::new(SYSFS))?;
         let types = preflight::kernel_types()?;
         let flags = preflight::ops_flags(&types)?;
+        preflight::kfuncs(&types)?;
         let heard = Listening::begin();
         let mut open = CompanionSkelBuilder::default()
             .open(room)

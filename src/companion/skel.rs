@@ -5,3 +5,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::all, clippy::restriction)]
 
 include!(concat!(env!("OUT_DIR"), "/companion.skel.rs"));
+
+/// The kernel's functions that the object calls.
+pub(super) const KFUNCS: &[crate::kernel::Kfunc<'_>] =
+    &include!(concat!(env!("OUT_DIR"), "/companion.kfuncs.rs"));

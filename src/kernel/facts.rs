@@ -6,7 +6,11 @@ use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
 use caps::{CapSet, Capability};
+use libbpf_rs::btf::types::Func;
 use nix::unistd::Uid;
+
+use super::takes;
+use crate::libbpf_log::Listening;
 
 /// A fact, or why it could not be known.
 pub type Fact<T> = Result<T, String>;
@@ -84,9 +88,9 @@ pub enum Lockdown {
 pub struct Btf {
     /// The LSM hooks of the gate: the kernel was built with CONFIG_BPF_LSM.
     pub lsm_hooks: bool,
-    /// `scx_bpf_get_idle_smtmask()`, the idle mask of the whole machine.
+    /// `scx_bpf_get_idle_smtmask()`, the idle mask of the whole machine, can be called.
     pub flat_mask: bool,
-    /// `scx_bpf_get_idle_smtmask_node()`, the idle mask of one node.
+    /// `scx_bpf_get_idle_smtmask_node()`, the idle mask of one node, can be called.
     pub node_mask: bool,
 }
 
@@ -241,24 +245,19 @@ fn lockdown(root: &Path) -> Fact<Lockdown> {
     }
 }
 
-/// Looks for names among the strings of the BTF blob: a function or variable
-/// that is described there has its name there, between two NULs.
 fn btf(root: &Path) -> Fact<Btf> {
     let path = "sys/kernel/btf/vmlinux";
-    let bytes = fs::read(root.join(path)).map_err(|error| unreadable(path, &error))?;
-    let (mut on_exec, mut on_fork) = (false, false);
-    let mut btf = Btf::default();
-    for string in bytes.split(|byte| *byte == 0) {
-        match string {
-            b"bpf_lsm_bprm_creds_for_exec" => on_exec = true,
-            b"bpf_lsm_task_alloc" => on_fork = true,
-            b"scx_bpf_get_idle_smtmask" => btf.flat_mask = true,
-            b"scx_bpf_get_idle_smtmask_node" => btf.node_mask = true,
-            _ => {}
-        }
-    }
-    btf.lsm_hooks = on_exec && on_fork;
-    Ok(btf)
+    fs::File::open(root.join(path)).map_err(|error| unreadable(path, &error))?;
+    // It is silent from here on: an error says what came of it.
+    let _heard = Listening::begin();
+    let types = libbpf_rs::btf::Btf::from_path(root.join(path))
+        .map_err(|error| format!("/{path} cannot be understood: {error}"))?;
+    let has = |name| types.type_by_name::<Func<'_>>(name).is_some();
+    Ok(Btf {
+        lsm_hooks: has("bpf_lsm_bprm_creds_for_exec") && has("bpf_lsm_task_alloc"),
+        flat_mask: takes(&types, ("scx_bpf_get_idle_smtmask", 0)),
+        node_mask: takes(&types, ("scx_bpf_get_idle_smtmask_node", 1)),
+    })
 }
 
 fn bpffs(root: &Path) -> Fact<bool> {

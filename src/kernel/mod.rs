@@ -8,10 +8,12 @@
 
 mod facts;
 mod idle_source;
+mod kfuncs;
 mod needs;
 mod parameter;
 
 pub use facts::{Btf, Fact, Facts, Lockdown, Privileges, SchedExt, Symbols};
 pub use idle_source::{IdleSource, Source, idle_source};
-pub use needs::{Need, Required, Status, needs, required};
+pub use kfuncs::{Kfunc, refused, takes};
+pub use needs::{Lack, Need, Required, Status, needs, required};
 pub use parameter::Parameter;

@@ -53,16 +53,27 @@ pub struct Need {
     pub remedy: Option<String>,
 }
 
+/// What keeps something from working on this kernel, and what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what}; {remedy}")]
+pub struct Lack {
+    /// What the kernel lacks.
+    pub what: String,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
 /// Everything the gate needs or makes use of, in the order in which it would
-/// be put right.
-pub fn needs(facts: &Facts, symbols: &Fact<Symbols>) -> Vec<Need> {
+/// be put right; `companion` is whether the companion suits this kernel.
+pub fn needs(facts: &Facts, symbols: &Fact<Symbols>, companion: &Result<(), Lack>) -> Vec<Need> {
     let mut needs = required(facts);
     needs.extend([
         cap_sys_admin(facts),
         sched_ext(facts),
         idle_masks(facts),
         kernel_symbols(facts, symbols),
-        scheduler(facts),
+        scheduler(facts, companion.is_ok()),
+        self::companion(facts, companion),
         bpffs(facts),
     ]);
     needs
@@ -272,13 +283,23 @@ fn sched_ext(facts: &Facts) -> Need {
 fn idle_masks(facts: &Facts) -> Need {
     let need = |found| Need::ok("idle_masks", "Idle masks", found);
     match &facts.btf {
-        Ok(btf) if btf.node_mask => need("by node"),
+        Ok(btf) if btf.node_mask && btf.flat_mask => need("by node"),
+        Ok(btf) if btf.node_mask => need("by node only").wants(
+            Status::Limited,
+            "For the mask of schedulers that do not track by node, boot another kernel: this one \
+             refuses calls of scx_bpf_get_idle_smtmask.",
+        ),
         Ok(btf) if btf.flat_mask => need("for the whole machine only").wants(
             Status::Limited,
             "For a mask by node, boot Linux 6.15 or newer.",
         ),
-        Ok(_) => need("none: idleness is read from run queues")
+        Ok(_) if facts.sched_ext.is_none() => need("none: idleness is read from run queues")
             .wants(Status::Limited, "They come with sched_ext: see there."),
+        Ok(_) => need("none: idleness is read from run queues").wants(
+            Status::Limited,
+            "For idle masks, boot another kernel: this one lacks scx_bpf_get_idle_smtmask and \
+             scx_bpf_get_idle_smtmask_node, or refuses calls of them.",
+        ),
         Err(_) => need("not known without BTF").wants(Status::Unknown, "See BTF."),
     }
 }
@@ -314,7 +335,21 @@ fn reveal_addresses(kptr_restrict: &Fact<u32>) -> String {
     .into()
 }
 
-fn scheduler(facts: &Facts) -> Need {
+fn companion(facts: &Facts, suits: &Result<(), Lack>) -> Need {
+    let need = |found: String| Need::ok("companion", "Companion", found);
+    match suits {
+        Ok(()) => need("this kernel has all that the companion scheduler needs".into()),
+        Err(_) if facts.sched_ext.is_none() => need("cannot be loaded without sched_ext".into())
+            .wants(Status::Limited, "See sched_ext."),
+        Err(_) if facts.btf.is_err() => {
+            need("not known without BTF".into()).wants(Status::Unknown, "See BTF.")
+        }
+        Err(lack) => need(format!("cannot be loaded: {}", lack.what))
+            .wants(Status::Limited, format!("To use it, {}.", lack.remedy)),
+    }
+}
+
+fn scheduler(facts: &Facts, companion: bool) -> Need {
     let need = |found: String| Need::ok("scheduler", "Scheduler", found);
     let Some(sched_ext) = &facts.sched_ext else {
         return need("the kernel's own".into());
@@ -324,8 +359,13 @@ fn scheduler(facts: &Facts) -> Need {
         "enabled" => need(format!("{ops}; its flags are read by the running gate")),
         "disabled" => need("the kernel's own: idleness is read from run queues".into()).wants(
             Status::Limited,
-            "For idle masks, start a scheduler that tracks them by node:\n    \
-             coregate companion",
+            if companion {
+                "For idle masks, start a scheduler that tracks them by node:\n    \
+                 coregate companion"
+            } else {
+                "For idle masks, start a scheduler that tracks them by node. The companion cannot \
+                 be loaded here: see Companion."
+            },
         ),
         state => need(format!("{ops}, {state}")).wants(Status::Unknown, "Ask again in a moment."),
     }

@@ -31,6 +31,11 @@ pub(crate) const TESTS: &[Test] = &[
         attaches_and_leaves,
     ),
     test(
+        "companion_loads_where_doctor_says_so",
+        NUMA,
+        loads_where_doctor_says_so,
+    ),
+    test(
         "companion_refuses_second_scheduler",
         NUMA,
         refuses_second_scheduler,
@@ -116,6 +121,33 @@ fn attaches_and_leaves() -> Result<()> {
 
     let end = Companion::start(&[])?.stop(Signal::SIGINT)?;
     ensure!(end.code == Some(0), "{end:?}");
+    ensure!(state()? == "disabled");
+    Ok(())
+}
+
+/// Some builds of the kernel refuse calls of their own functions; then both say so.
+fn loads_where_doctor_says_so() -> Result<()> {
+    let output = Command::new(process::COREGATE)
+        .args(["doctor", "--json"])
+        .output()?;
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let needs = said["needs"].as_array().context("no needs")?;
+    let need = needs.iter().find(|need| need["name"] == "companion");
+    let need = need.context("doctor says nothing of the companion")?;
+    if need["status"] == "ok" {
+        let end = Companion::start(&[])?.stop(Signal::SIGTERM)?;
+        ensure!(end.code == Some(0), "{end:?}");
+        return Ok(());
+    }
+    ensure!(need["status"] == "limited", "{need}");
+    let companion = Command::new(process::COREGATE).arg("companion").output()?;
+    let why = String::from_utf8_lossy(&companion.stderr);
+    ensure!(companion.status.code() == Some(3), "{companion:?}");
+    ensure!(
+        why.contains("refuses calls of scx_bpf_") && why.contains("; boot "),
+        "{why}"
+    );
+    ensure!(why.lines().count() == 1, "{why}");
     ensure!(state()? == "disabled");
     Ok(())
 }

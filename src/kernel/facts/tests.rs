@@ -2,6 +2,8 @@
 use tempfile::TempDir;
 
 use super::*;
+use crate::kernel::Kfunc;
+use crate::kernel::kfuncs::tests::btf_of;
 
 /// A `/proc` and `/sys` with these files.
 fn machine(files: &[(&str, &str)]) -> TempDir {
@@ -61,11 +63,18 @@ fn a_container_is_no_initial_user_namespace() {
     assert!(!facts.privileges.initial_user_namespace);
 }
 
+fn with_functions(functions: &[Kfunc<'_>]) -> Btf {
+    let root = machine(&[("sys/kernel/btf/vmlinux", "")]);
+    let path = root.path().join("sys/kernel/btf/vmlinux");
+    fs::write(path, btf_of(functions)).unwrap();
+    Facts::gather(root.path()).btf.unwrap()
+}
+
 #[test]
 fn names_in_btf() {
     let names = |names: &[&str]| {
-        let blob = format!("\u{1}types\0{}\0", names.join("\0"));
-        facts(&[("sys/kernel/btf/vmlinux", &blob)]).btf.unwrap()
+        let functions: Vec<_> = names.iter().map(|name| (*name, 1)).collect();
+        with_functions(&functions)
     };
     let lsm = ["bpf_lsm_task_alloc", "bpf_lsm_bprm_creds_for_exec"];
     assert!(names(&lsm).lsm_hooks);
@@ -73,7 +82,12 @@ fn names_in_btf() {
     assert!(!names(&["x_bpf_lsm_task_alloc", "bpf_lsm_bprm_creds_for_exec_x"]).lsm_hooks);
     let node = names(&["scx_bpf_get_idle_smtmask_node"]);
     assert!(node.node_mask && !node.flat_mask);
-    assert!(names(&["scx_bpf_get_idle_smtmask"]).flat_mask);
+    // The kernel refuses calls of one whose implicit argument is described.
+    assert!(with_functions(&[("scx_bpf_get_idle_smtmask", 0)]).flat_mask);
+    assert!(!with_functions(&[("scx_bpf_get_idle_smtmask", 1)]).flat_mask);
+    assert!(!with_functions(&[("scx_bpf_get_idle_smtmask_node", 2)]).node_mask);
+    let torn = facts(&[("sys/kernel/btf/vmlinux", "torn")]).btf;
+    assert!(torn.unwrap_err().contains("cannot be understood"));
 }
 
 #[test]

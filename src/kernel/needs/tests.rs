@@ -44,11 +44,18 @@ fn readable() -> Fact<Symbols> {
 }
 
 fn needs(facts: &Facts) -> Vec<Need> {
-    super::needs(facts, &readable())
+    super::needs(facts, &readable(), &Ok(()))
 }
 
 fn idle_source(facts: &Facts) -> IdleSource {
     crate::kernel::idle_source(facts, &readable())
+}
+
+fn lack() -> Lack {
+    Lack {
+        what: "kernel X refuses calls of f".into(),
+        remedy: "boot another kernel",
+    }
 }
 
 fn list(lsms: &str) -> Fact<Vec<String>> {
@@ -94,8 +101,16 @@ fn every_need_that_is_not_met_has_a_remedy() {
         sched_ext: None,
         ..good()
     };
-    for (facts, symbols) in [(good(), readable()), (nothing, Err("x".into()))] {
-        let needs = super::needs(&facts, &symbols);
+    let unsuited = Facts {
+        btf: Ok(Btf::default()),
+        ..good()
+    };
+    for (facts, symbols, companion) in [
+        (good(), readable(), Ok(())),
+        (nothing, Err("x".into()), Err(lack())),
+        (unsuited, readable(), Err(lack())),
+    ] {
+        let needs = super::needs(&facts, &symbols, &companion);
         for need in &needs {
             assert_eq!(need.remedy.is_none(), need.status == Status::Ok, "{need}");
         }
@@ -236,8 +251,11 @@ fn without_sched_ext_the_run_queues_are_scanned() {
         hidden: false,
         variables: true,
     });
-    let needs = super::needs(&facts, &symbols);
-    assert_eq!(names_of_unmet(&needs), ["sched_ext", "idle_masks"]);
+    let needs = super::needs(&facts, &symbols, &Err(lack()));
+    assert_eq!(
+        names_of_unmet(&needs),
+        ["sched_ext", "idle_masks", "companion"]
+    );
     assert!(!needs.iter().any(Need::blocks));
     let source = crate::kernel::idle_source(&facts, &symbols);
     assert_eq!(
@@ -293,13 +311,71 @@ fn masks_need_symbols_that_can_be_read() {
             ..good()
         };
         let symbols = Ok(symbols);
-        let needs = super::needs(&facts, &symbols);
+        let needs = super::needs(&facts, &symbols, &Ok(()));
         assert_eq!(names_of_unmet(&needs), ["kernel_symbols"]);
         let text = kernel_symbols(&facts, &symbols).to_string();
         assert!(text.contains(remedy), "{text}");
         let source = crate::kernel::idle_source(&facts, &symbols);
         assert_eq!(source.best, Source::Runqueue);
     }
+}
+
+#[test]
+fn what_the_kernel_refuses() {
+    let masks = |flat_mask, node_mask| {
+        let btf = Btf {
+            flat_mask,
+            node_mask,
+            ..good().btf.unwrap()
+        };
+        let facts = Facts {
+            btf: Ok(btf),
+            ..good()
+        };
+        (need(&facts, "idle_masks"), idle_source(&facts).best)
+    };
+    assert_eq!(masks(true, true).0.status, Status::Ok);
+    for (flat, node, best) in [
+        (false, true, Source::Node),
+        (true, false, Source::Flat),
+        (false, false, Source::Runqueue),
+    ] {
+        let (need, source) = masks(flat, node);
+        assert_eq!((need.status, source), (Status::Limited, best), "{need}");
+        assert!(!need.remedy.unwrap().contains("see there"));
+    }
+}
+
+#[test]
+fn the_companion_by_what_the_kernel_lacks() {
+    let sched_ext = SchedExt {
+        state: "disabled".into(),
+        ops: None,
+        ..good().sched_ext.unwrap()
+    };
+    let facts = Facts {
+        sched_ext: Some(sched_ext),
+        ..good()
+    };
+    let needs = super::needs(&facts, &readable(), &Err(lack()));
+    assert_eq!(names_of_unmet(&needs), ["scheduler", "companion"]);
+    assert!(!needs.iter().any(Need::is_lacking));
+    let text: Vec<_> = needs.iter().map(ToString::to_string).collect();
+    let text = text.join("\n");
+    assert!(
+        text.contains("cannot be loaded: kernel X refuses calls of f"),
+        "{text}"
+    );
+    assert!(text.contains("boot another kernel"), "{text}");
+    // Nobody is told to start it.
+    assert!(!text.contains("coregate companion"), "{text}");
+
+    let blind = Facts {
+        btf: Err("gone".into()),
+        ..facts
+    };
+    let companion = companion(&blind, &Err(lack()));
+    assert_eq!(companion.status, Status::Unknown);
 }
 
 #[test]
