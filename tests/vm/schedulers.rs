@@ -9,6 +9,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use coregate::kernel::takes;
+use libbpf_rs::btf::Btf;
 use libbpf_rs::skel::{OpenSkel, SkelBuilder};
 use libbpf_rs::{Link, MapMut, OpenObject};
 
@@ -45,13 +47,23 @@ fn takes_sub_schedulers() -> Result<bool> {
         .any(|name| name == b"sched_ext_ops_cid"))
 }
 
+/// Whether this kernel takes calls of the function by which a scheduler loses idle CPUs. Some
+/// builds refuse them: bpf/compat.h.
+fn takes_the_loss_of_idle_cpus() -> Result<bool> {
+    let name = "scx_bpf_test_and_clear_cpu_idle";
+    Ok(takes(&Btf::from_vmlinux()?, (name, 1)))
+}
+
 /// The maps of the schedulers, of which none is loaded. The kernel takes the one called parent
-/// from 7.2 on.
+/// from 7.2 on, and not in each build the one called careless.
 pub(crate) fn schedulers(storage: &mut MaybeUninit<OpenObject>) -> Result<SchedulersSkel<'_>> {
     let mut open = SchedulersSkelBuilder::default().open(storage)?;
     let takes_sub_schedulers = takes_sub_schedulers()?;
     open.maps.parent.set_autocreate(takes_sub_schedulers)?;
     open.maps.arena.set_autocreate(takes_sub_schedulers)?;
+    open.maps
+        .careless
+        .set_autocreate(takes_the_loss_of_idle_cpus()?)?;
     open.load().context("cannot load the schedulers")
 }
 
