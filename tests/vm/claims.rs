@@ -55,7 +55,7 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "i4_threads_of_a_holder_that_share_a_cpu_leave_it_its_core",
-        needs: Needs::SchedExt,
+        needs: Needs::WholeSchedExt,
         on: NUMA,
         run: threads::share,
     },

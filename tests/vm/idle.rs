@@ -29,13 +29,13 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "cores_are_counted_right_under_each_scheduler",
-        needs: Needs::SchedExt,
+        needs: Needs::WholeSchedExt,
         on: COUNTED,
         run: counts_under_schedulers,
     },
     Test {
         name: "i4_cores_that_a_scheduler_lost_are_free",
-        needs: Needs::SchedExt,
+        needs: Needs::WholeSchedExt,
         on: NUMA,
         run: lost_idle,
     },

@@ -58,10 +58,12 @@ enum Needs {
     OfTheRelease,
     /// A kernel with sched_ext; Debian's have it from 6.16 on.
     SchedExt,
+    /// One that takes calls of each function of sched_ext that coregate uses: not [`REFUSING`].
+    WholeSchedExt,
     /// Any of these: what it tests does not hang on that, so the newest will do.
     AnySchedExt,
-    /// A kernel with sched_ext that stands a CPU's coming and going under a scheduler: 6.16
-    /// at times deadlocks then, between the hotplug and the scheduler's end.
+    /// One of these that stands a CPU's coming and going under a scheduler: 6.16 at times deadlocks
+    /// then, between the hotplug and the scheduler's end.
     SchedExtHotplug,
     /// A kernel that associates programs with schedulers, and whose schedulers may number CPUs in
     /// their own way: those with sub-schedulers must.
@@ -69,6 +71,10 @@ enum Needs {
     /// A kernel with `AT_EXECVE_CHECK`, so from 6.14 on.
     ExecveCheck,
 }
+
+/// The series of which each build that Debian has refuses calls of functions that the companion needs
+/// (docs/kernel-support.md).
+const REFUSING: (u32, u32) = (7, 1);
 
 impl Needs {
     fn met_by(self, series: (u32, u32), left_out: LeftOut) -> bool {
@@ -78,8 +84,13 @@ impl Needs {
             Self::OneKernel => left_out == LeftOut::Nothing,
             Self::OfTheRelease => series == (6, 12),
             Self::SchedExt => series >= (6, 16),
-            Self::AnySchedExt => series >= (6, 16) && left_out != LeftOut::AnyKernel,
-            Self::SchedExtHotplug => series >= (6, 17),
+            Self::WholeSchedExt => series >= (6, 16) && series != REFUSING,
+            Self::AnySchedExt => {
+                Self::WholeSchedExt.met_by(series, left_out) && left_out != LeftOut::AnyKernel
+            }
+            Self::SchedExtHotplug => {
+                Self::WholeSchedExt.met_by(series, left_out) && series >= (6, 17)
+            }
             Self::SubSchedulers => series >= (7, 2),
             Self::ExecveCheck => series >= (6, 14),
         }

@@ -23,7 +23,7 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "i4_each_idle_source_tells_the_truth",
-        needs: Needs::SchedExt,
+        needs: Needs::WholeSchedExt,
         on: NUMA,
         run: each_source,
     },

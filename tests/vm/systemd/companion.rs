@@ -12,7 +12,7 @@ use crate::{Needs, Test};
 
 pub(crate) const TESTS: &[Test] = &[Test {
     name: "companion_works_as_a_service",
-    needs: Needs::SchedExt,
+    needs: Needs::WholeSchedExt,
     on: SYSTEMD,
     run: service,
 }];
