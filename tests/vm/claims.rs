@@ -203,7 +203,7 @@ fn contend(gate: &Gate, contenders: &mut Contenders, confined: bool) -> Result<(
             running == 1,
             "round {round}: {running} were admitted: {status}"
         );
-        // Who may use some cores only is owed one of these, and if there are none, no core at all.
+        // A confined program is owed one of the cores of its domain: if there are none, no core at all.
         let domains = domains::of_live_claims()?;
         let whole = |domain: &Option<u32>| domain.is_some() == confined && *domain != Some(0);
         ensure!(

@@ -31,7 +31,8 @@ pub(super) fn of_live_claims() -> Result<Vec<Option<u32>>> {
 }
 
 fn map(name: &str) -> Result<MapHandle> {
-    let info = MapInfoIter::default().find(|map| map.name == name);
+    // That of a gate before may not be gone yet.
+    let info = MapInfoIter::default().filter(|map| map.name == name).last();
     let info = info.with_context(|| format!("no map {name}"))?;
     Ok(MapHandle::from_map_id(info.id)?)
 }
@@ -43,7 +44,9 @@ fn value(map: &MapHandle, key: u32) -> Result<Vec<u8>> {
 
 /// Where `id` and `domain` are in struct claim, in bytes, as the gate that is loaded says.
 fn offsets() -> Result<(usize, usize)> {
-    let program = ProgInfoIter::default().find(|program| program.name == "on_exec");
+    let program = ProgInfoIter::default()
+        .filter(|program| program.name == "on_exec")
+        .last();
     let btf = Btf::from_prog_id(program.context("no gate")?.id)?;
     let claim: Struct<'_> = btf.type_by_name("claim").context("no struct claim")?;
     let offset = |name: &str| {
