@@ -71,7 +71,10 @@ struct {
 	__uint(max_entries, RING_BYTES);
 } events SEC(".maps");
 
-/* How many walks there were on this CPU: each has a stamp of its own. */
+/*
+ * How many walks began on this CPU: each has a stamp of its own. Above them, in steps of JUDGING, how many
+ * launches are being judged there: one, and those that it has preempted.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -97,6 +100,31 @@ static __always_inline void ring(void)
 static __always_inline const struct rq *this_rq(void)
 {
 	return bpf_per_cpu_ptr(&runqueues, bpf_get_smp_processor_id());
+}
+
+#define JUDGING (1ULL << 48)
+
+static __always_inline __u64 *these_walks(void)
+{
+	__u32 key = 0;
+
+	return bpf_map_lookup_elem(&walks, &key);
+}
+
+/* What a CPU keeps of looks is written between these two only; the first returns what the second takes. */
+static __always_inline __u64 *begin_judging(void)
+{
+	__u64 *walk = these_walks();
+
+	if (walk)
+		__sync_fetch_and_add(walk, JUDGING);
+	return walk;
+}
+
+static __always_inline void end_judging(__u64 *walk)
+{
+	if (walk)
+		__sync_fetch_and_add(walk, -JUDGING);
 }
 
 static __always_inline struct ledger *the_ledger(void)
@@ -197,28 +225,31 @@ enum taken {
 };
 
 /*
- * Whether the ledger has changed since the ticket was read, or the launch has not had its CPU for
- * itself since: hooks can be preempted, and another launch then writes where this one keeps what it
- * sees. Only under the lock is the first known: within a section of another the ledger has changed
- * already, and the ticket has not.
+ * Whether the ledger has changed since the ticket was read, or another launch may have written where
+ * this one keeps what it sees: hooks can be preempted. None has if nothing else has run on the CPU, or
+ * if no walk has begun there since and no launch was under way before. Only under the lock is the first
+ * known: within a section of another the ledger has changed already, and the ticket has not.
  */
 static __always_inline bool has_moved(const struct ledger *l, const struct taker *t,
-				      const struct rq *rq)
+				      const struct rq *rq, const __u64 *walk)
 {
-	return l->ticket != t->ticket || rq->nr_switches != t->turns;
+	bool is_alone = *walk == t->expected && t->expected / JUDGING == 1;
+
+	return l->ticket != t->ticket || (rq->nr_switches != t->turns && !is_alone);
 }
 
-/* The same for who takes no claim. */
+/* The same for a launch that takes no claim. */
 static __always_inline bool is_late(const struct ledger *l, const struct taker *t)
 {
 	struct bpf_spin_lock *lock = the_lock();
+	const __u64 *walk = these_walks();
 	const struct rq *rq = this_rq();
 	bool late;
 
-	if (!lock || !rq)
+	if (!lock || !walk || !rq)
 		return true;
 	bpf_spin_lock(lock);
-	late = has_moved(l, t, rq);
+	late = has_moved(l, t, rq, walk);
 	bpf_spin_unlock(lock);
 	return late;
 }
@@ -235,14 +266,15 @@ enum taken take(struct taker *t, struct holder *h)
 	struct claim *c = bpf_map_lookup_elem(&claims, &slot);
 	struct domain *d = bpf_map_lookup_elem(&domains, &domain);
 	struct bpf_spin_lock *lock = the_lock();
+	const __u64 *walk = these_walks();
 	const struct view *v = the_view();
 	const struct rq *rq = this_rq();
 	bool late;
 
-	if (!l || !t || !h || !c || !lock || !v || !rq || (t->domain && !d))
+	if (!l || !t || !h || !c || !lock || !walk || !v || !rq || (t->domain && !d))
 		return TAKEN_FULL;
 	bpf_spin_lock(lock);
-	late = has_moved(l, t, rq);
+	late = has_moved(l, t, rq, walk);
 	if (!late) {
 		if (!t->id) {
 			if (l->free)

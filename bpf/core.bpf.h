@@ -41,8 +41,8 @@ static __always_inline __u32 nr_runnable(const struct rq *rq)
 #define QUEUE_MAX 16
 
 /*
- * Of the tasks in a list of a queue, those of one process but the one that runs. It is read without
- * the queue's lock, so it may change meanwhile: what comes of it is compared with the queue's own
+ * Of the tasks in a list of a queue, the waiting threads of one process. It is read without the
+ * queue's lock, so it may change meanwhile: what comes of it is compared with the queue's own
  * count, and looked at twice.
  */
 static __always_inline __u32 count_threads(const struct list_head *head, __u32 node, int tgid,

@@ -451,12 +451,15 @@ int survey(struct survey *s)
 {
 	bool rcu = bpf_ksym_exists(bpf_rcu_read_lock);
 	struct scheduler sched;
+	__u64 *walk;
 
 	anybody.version = topology.version;
 	if (rcu)
 		bpf_rcu_read_lock();
 	sched = loaded_scheduler();
+	walk = begin_judging();
 	s->known = look_at(&anybody, s->node);
+	end_judging(walk);
 	if (rcu)
 		bpf_rcu_read_unlock();
 
@@ -479,10 +482,13 @@ SEC("syscall")
 int draw(struct picture *p)
 {
 	bool rcu = bpf_ksym_exists(bpf_rcu_read_lock);
+	__u64 *walk;
 
 	if (rcu)
 		bpf_rcu_read_lock();
+	walk = begin_judging();
 	draw_core(p->core);
+	end_judging(walk);
 	if (rcu)
 		bpf_rcu_read_unlock();
 	*p = drawn;

@@ -295,20 +295,20 @@ bool must_look_elsewhere(struct need *n)
 
 /*
  * Looks how a node stands for a launch: whether the daemon knows it. Its tally then has the numbers,
- * and its print is more by what was seen. Call within an RCU read section only. What it says is true
- * only if has_moved() says no afterwards.
+ * and its print is more by what was seen. Call within an RCU read section only, and between
+ * begin_judging() and end_judging(). A verdict may rest on what it says only if has_moved() says no
+ * afterwards.
  */
 bool look_at(struct need *n, __u32 node_id)
 {
 	struct walk w = { .need = n };
+	__u64 *walk = these_walks();
 	struct scheduler sched;
-	__u32 zero = 0;
-	__u64 *walk;
 
-	walk = bpf_map_lookup_elem(&walks, &zero);
 	if (!n || !walk || !begin_look(n, node_id))
 		return false;
 	n->taker.walk = __sync_fetch_and_add(walk, 1) + 1;
+	n->taker.expected++;
 	sched = loaded_scheduler();
 	n->tally.source = sched.source;
 	n->tally.companion = sched.companion;

@@ -67,11 +67,12 @@ struct taker {
 	__u32 pid;
 	__u64 since;
 	/*
-	 * How often its CPU had changed tasks when it began to look: what this CPU keeps of its look is
-	 * its own as long as nothing else has run there.
+	 * How often its CPU had changed tasks when it began to look, and what the CPU's count of walks is
+	 * if no other launch has begun there since: see has_moved().
 	 */
 	__u64 turns;
-	/* The stamp on what this CPU keeps of its last walk. */
+	__u64 expected;
+	/* The stamp on what its CPU keeps of its last walk. */
 	__u64 walk;
 };
 

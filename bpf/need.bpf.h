@@ -136,13 +136,15 @@ static long attempt(__u32 i, struct search *s)
 	struct ledger *l = the_ledger();
 	__u64 before = n->print, ticket = n->taker.ticket;
 	const struct rq *rq = this_rq();
+	__u64 *walk = these_walks();
 	struct view *v = the_view();
 	bool holds;
 
-	if (!l || !v || !rq)
+	if (!l || !v || !rq || !walk)
 		return 1;
-	/* First of all: what this CPU keeps may be another's look until now. */
+	/* First of all: what this CPU keeps may be another launch's look until now. */
 	n->taker.turns = *(const volatile __u64 *)&rq->nr_switches;
+	n->taker.expected = __sync_fetch_and_add(walk, 1) + 1;
 	n->version = topology.version;
 	/* The daemon read the topology before a CPU came that it does not know. */
 	if (newcomers != topology.newcomers || !index_of(n->version, n->own_cpu))
@@ -202,10 +204,13 @@ static long attempt(__u32 i, struct search *s)
 static __always_inline void meet(struct need *n, struct holder *holder)
 {
 	struct search s = { .need = n, .holder = holder };
+	__u64 *walk;
 
 	n->verdict = VERDICT_UNKNOWN;
+	walk = begin_judging();
 	if (bpf_loop(ATTEMPTS, attempt, &s, 0) >= ATTEMPTS)
 		__sync_fetch_and_add(&kept.failures.claims_contended, 1);
+	end_judging(walk);
 }
 
 #endif

@@ -21,9 +21,8 @@ static struct picture drawn;
 /* Whether a core is free, as a launch of somebody else would find it. */
 __noinline bool is_free_core(__u32 index, __u32 node)
 {
+	__u64 *walk = these_walks();
 	struct walk w = {};
-	__u32 zero = 0;
-	__u64 *walk = bpf_map_lookup_elem(&walks, &zero);
 
 	if (!walk || !begin_look(&looker, node))
 		return false;

@@ -24,13 +24,13 @@ static void __attribute__((format(printf, 1, 2))) fail(const char *format, ...)
 	va_end(args);
 }
 
-/* The tasks that launch, and one that keeps CPUs busy. */
-static struct sim_task first, second, third, stranger;
+/* The tasks that launch, and those that keep CPUs busy. */
+static struct sim_task first, second, third, strangers[SIM_CPUS];
 
 /* A task of a process that holds cores already, and what waits behind it. */
 static struct sim_task holding, waiting;
 
-/* A claim that stands: of one core of a node, by a program that may use these cores. */
+/* A live claim: of one core of a node, by a program that may use these cores. */
 static void hold_one(__u32 slot, __u32 node, __u64 leaders)
 {
 	struct claim *c = &sim.claim[slot];
@@ -54,21 +54,33 @@ static void hold_one(__u32 slot, __u32 node, __u64 leaders)
 
 static void keep_busy(__u32 cpu)
 {
-	make_task(&stranger, 99, -1UL);
-	wake(&stranger, cpu);
-	switch_to(&stranger);
+	make_task(&strangers[cpu], 90 + cpu, -1UL);
+	wake(&strangers[cpu], cpu);
+	switch_to(&strangers[cpu]);
 }
 
-/* Whether a claim that stands has a domain of no core: then it is owed none. */
-static bool is_nowhere(void)
+/* The cores that a task may use, each as its lowest CPU; 0: every one. */
+static unsigned long domain_of(const struct sim_task *t)
 {
+	unsigned long cpus = t->task.cpus_mask.bits[0];
+
+	return t->task.nr_cpus_allowed < SIM_CPUS ? (cpus | cpus >> 1) & 0x55 : 0;
+}
+
+/* Whether each live claim has the domain of the program that has it. */
+static bool domains_are_right(void)
+{
+	const struct sim_task *const by[] = { &first, &second, &third };
+
 	for (__u32 i = 0; i < sim.ledger.used; i++) {
 		const struct claim *c = &sim.claim[i];
+		unsigned long domain = c->domain ? sim.domain[c->domain - 1].cpus.word[0] : 0;
 
-		if (c->id && c->domain && !sim.domain[c->domain - 1].cpus.word[0])
-			return true;
+		for (int j = 0; c->id && j < 3; j++)
+			if ((int)c->pid == by[j]->task.tgid && domain != domain_of(by[j]))
+				return false;
 	}
-	return false;
+	return true;
 }
 
 /* Three programs that may use these CPUs are launched from CPU 2, where the first one runs. */
@@ -101,8 +113,8 @@ static void judge_contenders(const char *when)
 	go_on(&third, -1);
 	if (admitted() != 1)
 		fail("one core is free, and %llu launches are admitted; %s", admitted(), when);
-	if (is_nowhere())
-		fail("a claim stands whose program may use no core; %s", when);
+	if (!domains_are_right())
+		fail("a live claim has other cores than its program may use; %s", when);
 	if (kept.failures.claims_contended)
 		fail("a launch came to no verdict; %s", when);
 }
@@ -154,11 +166,12 @@ static __u64 any(__u64 below)
 }
 
 /*
- * Of the cores that they may use, that of the launches does not count, and the other one is free. Two
- * launches take turns of any length, so that each comes back into what the other one has begun.
+ * Of four cores only the last is free, and the launches may use it and some others. They take turns of
+ * any length, on one CPU or on two, so that each comes back into what the other one has begun.
  */
 static long preempted_often(void)
 {
+	static const unsigned long masks[] = { 0xc4, 0xd4, 0xfc, 0xff };
 	enum {
 		RUNS = 200000
 	};
@@ -167,10 +180,14 @@ static long preempted_often(void)
 		char when[80];
 
 		seed = run;
-		make_machine(1, false);
-		sim.rule[0].own_core = 0;
-		make_contenders(0x3c);
-		wake(&second, 2);
+		make_machine(1, any(2));
+		keep_busy(0);
+		keep_busy(3);
+		keep_busy(5);
+		make_contenders(masks[any(4)]);
+		make_task(&second, 12, masks[any(4)]);
+		begin_launch(&second, HOOK_EXEC);
+		wake(&second, any(2) ? 2 : 4);
 		for (struct sim_task *t = &first; !first.ended || !second.ended;
 		     t = t == &first ? &second : &first)
 			if (!t->ended && go_on(t, any(2) ? any(40) : any(400)))
@@ -179,6 +196,28 @@ static long preempted_often(void)
 		judge_contenders(when);
 	}
 	return RUNS;
+}
+
+/*
+ * A task that launches nothing has the launch's CPU after each so many accesses. It writes nothing of the
+ * launch's look, which goes on.
+ */
+static long preempted_by_strangers(void)
+{
+	long runs = 0;
+
+	for (long every = 10; every < 400; every++, runs++) {
+		make_machine(1, false);
+		sim.rule[0].own_core = 0;
+		hold_one(0, 0, 0);
+		make_contenders(0x3f);
+		keep_busy(2);
+		while (!go_on(&first, every))
+			switch_to(&strangers[2]);
+		if (first.answer)
+			fail("preempted after each %ld accesses: %d", every, first.answer);
+	}
+	return runs;
 }
 
 /*
@@ -272,6 +311,7 @@ static const struct {
 } tests[] = {
 	{ "i3_launches_preempted_once_share_one_core_once", preempted_once_each },
 	{ "i3_launches_preempted_often_share_one_core_once", preempted_often },
+	{ "i11_a_launch_preempted_by_strangers_is_decided", preempted_by_strangers },
 	{ "i4_a_preempted_launch_finds_its_core", denied_that_would_hold },
 	{ "i4_a_preempted_launch_that_holds_nothing_finds_its_core", denied_that_hold_nothing },
 	{ "i4_threads_of_a_holder_share_nothing_in_any_class", threads_of_a_holder },
