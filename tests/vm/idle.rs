@@ -53,7 +53,7 @@ pub(crate) const TESTS: &[Test] = &[
     },
     Test {
         name: "i1_without_the_guard_schedulers_are_harmed",
-        needs: Needs::WholeSchedExt,
+        needs: Needs::SchedExt,
         on: NUMA,
         run: harm,
     },

@@ -8,11 +8,12 @@
 
 __u64 calls;
 
+/* Too large for the stack. What it finds does not matter, so launches may share it. */
+static struct need anybody = { .own_cpu = NO_CPU, .anybody = true };
+
 SEC("lsm/bprm_creds_for_exec")
 int BPF_PROG(unguarded_exec, struct linux_binprm *bprm, int ret)
 {
-	struct need anybody = { .own_cpu = NO_CPU, .anybody = true };
-
 	look_at(&anybody, bpf_get_numa_node_id());
 	__sync_fetch_and_add(&calls, 1);
 	return ret;
